@@ -1,0 +1,35 @@
+"""What is in each place? The detection system of *Going deeper with convolutions*.
+
+>>> from detector import Detector
+>>> with Detector.load() as detector:  # doctest: +SKIP
+...     result = detector.detect("photo.jpg")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from detector.errors import DetectorError, ImageError
+
+if TYPE_CHECKING:
+    from detector.detections import Detection
+    from detector.pipeline import Detector, Result
+
+__all__ = ["Detection", "Detector", "DetectorError", "ImageError", "Result", "__version__"]
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Detection": "detector.detections",
+    "Detector": "detector.pipeline",
+    "Result": "detector.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what needs torch when it is first used, so that commands without networks start at
+    once."""
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'detector' has no attribute {name!r}")

@@ -1,0 +1,24 @@
+"""Engines that run a network: crops in, probabilities out."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.crops import Pixels
+
+
+class Backend(Protocol):
+    """One network on one device. Batches have one fixed size, so that results do not depend on
+    what else is in a batch."""
+
+    def place(self, pixels: Pixels) -> Pixels | Tensor:
+        """A normalised image where this backend wants its crops cut."""
+        ...
+
+    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+        """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`."""
+        ...

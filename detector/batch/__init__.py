@@ -1,0 +1,1 @@
+"""Runs over many images: ahead in processes, recorded as they go, resumable."""

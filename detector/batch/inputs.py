@@ -1,0 +1,84 @@
+"""Which images a run is about: folders, files, globs and lists."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from detector.errors import FormatError, SettingsError
+from detector.images import SUFFIXES
+
+
+class Input(NamedTuple):
+    """An image file and the name it has in results."""
+
+    name: str
+    """Relative to the given folder, or to what all inputs have in common; with `/`."""
+    path: Path
+
+
+def find_images(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> list[Input]:
+    """The images meant by `patterns`, sorted by name, each once.
+
+    Args:
+        patterns: each a folder (searched recursively for files with an image's suffix, hidden
+            ones left out), a file, a glob, or `@list.txt` with one of these a line.
+        leave_out: folders that are not searched: where a run writes its pictures.
+
+    Raises:
+        SettingsError: a pattern matches nothing, or no image is found at all.
+        FormatError: a list cannot be read.
+    """
+    hidden = {path.resolve() for path in leave_out}
+    roots: list[Path] = []
+    files: list[Path] = []
+    for pattern in _expand_lists(patterns):
+        for path in _match(pattern):
+            roots.append(path if path.is_dir() else path.parent)
+            files += _walk(path, hidden) if path.is_dir() else [path]
+    if not files:
+        raise SettingsError(
+            f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
+        )
+    base = os.path.commonpath([os.path.abspath(root) for root in roots])
+    inputs = {Path(os.path.relpath(path, base)).as_posix(): path for path in files}
+    return [Input(name, path) for name, path in sorted(inputs.items())]
+
+
+def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
+    for pattern in patterns:
+        if not pattern.startswith("@"):
+            yield pattern
+            continue
+        file = Path(pattern[1:])
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise FormatError(file, f"the list of images cannot be read: {error}") from error
+        yield from (line.strip() for line in lines if line.strip())
+
+
+def _match(pattern: str) -> list[Path]:
+    if os.path.lexists(pattern):  # a name may contain a glob's characters
+        return [Path(pattern)]
+    matches = sorted(glob.glob(pattern, recursive=True))
+    if not matches:
+        raise SettingsError(
+            f"{pattern}: nothing there; give a folder, an image file, a glob or @list.txt"
+        )
+    return [Path(match) for match in matches]
+
+
+def _walk(folder: Path, hidden: set[Path]) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and Path(parent, name).resolve() not in hidden
+        ]
+        for name in names:
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
+                yield Path(parent, name)

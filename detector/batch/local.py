@@ -1,0 +1,129 @@
+"""Preparation in worker processes of this machine, ahead of the classifier.
+
+Workers are spawned, end when their parent dies, and are replaced when one of them dies.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import NamedTuple
+
+from detector.errors import LostWorker
+from detector.preparation import Prepared, Preparation, single_threaded
+
+AHEAD = 2
+"""Images in work or waiting for the classifier, for each worker: it bounds the memory."""
+
+
+class Task(NamedTuple):
+    """A file to prepare and the name that errors give it."""
+
+    path: Path
+    name: str
+
+
+def prepare_ahead(
+    preparation: Preparation, tasks: Iterable[Task], *, workers: int | None = None
+) -> Iterator[tuple[Task, Prepared]]:
+    """Prepare files in `workers` processes; they come out in the order in which they go in.
+
+    When a process dies, which a crash in a decoder or a lack of memory can cause, the images
+    that were in work are tried again one by one, and that which does it again is reported as
+    `LostWorker`.
+    """
+    workers = workers or default_workers()
+    pool = _pool(preparation, workers)
+    waiting: deque[tuple[Task, Future[Prepared]]] = deque()
+    source = iter(tasks)
+    try:
+        while True:
+            while len(waiting) < AHEAD * workers and (task := next(source, None)) is not None:
+                waiting.append((task, _submit(pool, task)))
+            if not waiting:
+                return
+            task, future = waiting.popleft()
+            try:
+                prepared = future.result()
+            except BrokenProcessPool:
+                pool.shutdown(wait=False, cancel_futures=True)
+                prepared = _alone(preparation, task)
+                pool = _pool(preparation, workers)
+                waiting = deque((other, _submit(pool, other)) for other, _ in waiting)
+            yield task, prepared
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Prepared]:
+    try:
+        return pool.submit(_prepare, task)
+    except BrokenProcessPool as error:
+        failed: Future[Prepared] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def _alone(preparation: Preparation, task: Task) -> Prepared:
+    with _pool(preparation, 1) as pool:
+        try:
+            return pool.submit(_prepare, task).result()
+        except BrokenProcessPool:
+            error = LostWorker(task.name, "the process that worked on it died")
+            return Prepared({}, error=error)
+
+
+def _pool(preparation: Preparation, workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        workers,
+        multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(preparation,),
+    )
+
+
+def default_workers() -> int:
+    """One process less than there are cores for this program, and at least one."""
+    return max(1, available_cores() - 1)
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+_preparation: Preparation
+"""Of a worker process, set when it starts."""
+
+
+def _start_worker(preparation: Preparation) -> None:
+    global _preparation
+    _preparation = preparation
+    single_threaded()
+    _ignore_interrupts()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _ignore_interrupts() -> None:
+    """Ctrl-C reaches the whole group of processes: the parent decides what it means."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _prepare(task: Task) -> Prepared:
+    return _preparation.file(*task)

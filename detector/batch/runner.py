@@ -1,0 +1,203 @@
+"""A run: many images in, one output out, nothing finished ever lost."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from detector.batch.inputs import Input
+from detector.batch.journal import Journal
+from detector.batch.local import Task, prepare_ahead
+from detector.drawing import draw, save
+from detector.errors import ImageError, LostWorker
+from detector.formats import WRITERS
+from detector.formats.files import encode, replacing
+from detector.formats.image_lists import ImageList
+from detector.formats.native import Entry, Failure, Header
+from detector.formats.proposals import to_json as proposals_to_json
+from detector.images import load, read
+from detector.pipeline import Detector, Result
+from detector.preparation import Preparation, Prepared
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a run writes and where.
+
+    Args:
+        path: the detections, in the format `format`.
+        proposals: JSON lines of all proposals.
+        pictures: a folder for photos with boxes.
+    """
+
+    path: Path
+    format: str = "native"
+    proposals: Path | None = None
+    pictures: Path | None = None
+
+
+@dataclass
+class Summary:
+    """What a run did. Seconds are sums over the images it computed, by stage."""
+
+    images: int
+    resumed: int = 0
+    computed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    detections: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+    wall_seconds: float = 0.0
+
+    def count(self, records: Iterable[Entry | Failure]) -> Iterator[Entry | Failure]:
+        """Pass records on and count what they hold."""
+        for record in records:
+            if isinstance(record, Failure):
+                self.failures.append(record)
+            else:
+                self.detections += len(record.detections)
+            yield record
+
+
+def run(
+    detector: Detector,
+    inputs: Sequence[Input],
+    outputs: Outputs,
+    *,
+    image_list: ImageList | None = None,
+    given: Path | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = lambda finished: None,
+) -> Summary:
+    """Detect the objects in `inputs` and write `outputs`.
+
+    Each finished image goes to a journal beside the output, so that the same call after a kill
+    does what is left. The output is rendered from the journal when all images are done.
+
+    Args:
+        image_list: ids for the formats that want some.
+        given: a file of proposals to use in place of the engine's.
+        workers: number of processes that prepare images.
+        overwrite: do all images again.
+        progress: told how many images are finished, each time it changes.
+
+    Raises:
+        SettingsError: another run has the output open, or it was begun with other settings.
+        FormatError: the output's format cannot express the result, or `given` is broken.
+    """
+    started = time.perf_counter()
+    fingerprint = detector.fingerprint
+    if given is not None:
+        fingerprint["proposals_in"] = hashlib.sha256(given.read_bytes()).hexdigest()
+    preparation = Preparation(detector.settings, given=given)
+    summary = Summary(images=len(inputs))
+    with ExitStack() as stack:
+        journals = [
+            stack.enter_context(
+                Journal(path.with_name(path.name + ".journal"), fingerprint, overwrite=overwrite)
+            )
+            for path in (outputs.path, outputs.proposals)
+            if path is not None
+        ]
+        journal = journals[0]
+
+        def unfinished() -> Iterator[Task]:
+            for name, path in inputs:
+                if _is_finished(name, path, journals):
+                    summary.resumed += 1
+                    progress(summary.resumed + summary.computed)
+                else:
+                    yield Task(path, name)
+
+        for task, prepared in prepare_ahead(preparation, unfinished(), workers=workers):
+            result = detector.finish(prepared)
+            record = _record(task.name, result)
+            digest = {"digest": prepared.digest}
+            if prepared.image is not None and outputs.pictures:
+                picture = draw(prepared.image, result.detections, detector.classes)
+                save(picture, picture_path(outputs.pictures, task.name))
+            for proposals_journal in journals[1:]:
+                proposals_journal.append(_proposals_record(task.name, prepared) | digest)
+            journal.append(record.to_json() | digest)
+            summary.computed += 1
+            summary.seconds.update(result.seconds or {})
+            progress(summary.resumed + summary.computed)
+
+        header = Header(
+            {"name": detector.bundle.manifest.name, "sha256": detector.bundle.sha256},
+            detector.settings.model_dump(mode="json"),
+            detector.classes,
+        )
+        records = summary.count(_from_journal(journal[name]) for name, _ in inputs)
+        ids = image_list or ImageList.counted([name for name, _ in inputs])
+        WRITERS[outputs.format](outputs.path, header, records, ids)
+        if outputs.proposals:
+            with replacing(outputs.proposals) as file:
+                for name, _ in inputs:
+                    _write_proposals(file, journals[1][name])
+        if outputs.pictures:
+            _draw_missing(inputs, journal, outputs.pictures, detector)
+    summary.wall_seconds = time.perf_counter() - started
+    return summary
+
+
+def picture_path(folder: Path, name: str) -> Path:
+    """Where the picture of an image goes: under its own name, as JPEG."""
+    suffix = "" if name.lower().endswith((".jpg", ".jpeg")) else ".jpg"
+    return folder / (name + suffix)
+
+
+def _is_finished(name: str, path: Path, journals: Sequence[Journal]) -> bool:
+    digests = {journal.digest(name) for journal in journals}
+    if len(digests) != 1 or digests <= {None, ""}:
+        return False
+    if journals[0][name].get("error") == LostWorker.code:  # it may have been the machine's fault
+        return False
+    try:
+        return digests == {hashlib.sha256(read(path)).hexdigest()}
+    except ImageError:
+        return False
+
+
+def _record(name: str, result: Result) -> Entry | Failure:
+    if result.error is not None:
+        return Failure(name, result.error.code, result.error.message)
+    proposals = result.proposals or {}
+    return Entry(name, result.width, result.height, proposals, result.detections)
+
+
+def _from_journal(record: dict[str, Any]) -> Entry | Failure:
+    if "error" in record:
+        return Failure(record["file"], record["error"], record["message"])
+    return Entry.from_json(record)
+
+
+def _proposals_record(name: str, prepared: Prepared) -> dict[str, Any]:
+    if prepared.image is None or prepared.proposals is None:
+        return {"file": name}
+    height, width = prepared.image.shape[:2]
+    return proposals_to_json(name, width, height, prepared.proposals)
+
+
+def _write_proposals(file: BinaryIO, record: dict[str, Any]) -> None:
+    del record["digest"]
+    if "boxes" in record:
+        file.write(encode(record) + b"\n")
+
+
+def _draw_missing(
+    inputs: Sequence[Input], journal: Journal, folder: Path, detector: Detector
+) -> None:
+    """Draw the images that an earlier run finished without pictures."""
+    for name, path in inputs:
+        target = picture_path(folder, name)
+        record = _from_journal(journal[name])
+        if isinstance(record, Entry) and not target.exists():
+            image = load(path, max_pixels=detector.settings.images.max_pixels)
+            save(draw(image, record.detections, detector.classes), target)

@@ -1,0 +1,181 @@
+"""Bundles: the weights, classes and settings of a detector in one directory.
+
+A bundle holds `bundle.json`, weights as `*.safetensors` in half precision, and `MODEL_CARD.md`.
+Weights are checked against the sha256 in `bundle.json` when they are loaded, and never unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from detector.errors import BundleError
+from detector.manifest import Manifest, Member
+from detector.settings import Settings, check, describe
+
+if TYPE_CHECKING:
+    from detector.googlenet import GoogLeNet
+
+SHIPPED = Path(__file__).parent / "bundles"
+DEFAULT = "voc20"
+MANIFEST = "bundle.json"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk.
+
+    Args:
+        directory: where it lies.
+        manifest: what `bundle.json` says.
+        sha256: the digest of `bundle.json`, which holds the digests of all weights: it names
+            everything that the bundle contributes to a result.
+    """
+
+    directory: Path
+    manifest: Manifest
+    sha256: str
+
+    @classmethod
+    def load(cls, name: str | Path | None = None) -> Bundle:
+        """Find a bundle, by its directory or as one that ships with the program, and read it.
+
+        Raises:
+            BundleError: there is none, or its `bundle.json` is not one.
+        """
+        directory = find(name)
+        file = directory / MANIFEST
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise BundleError(file, f"cannot be read: {error.strerror}") from error
+        try:
+            manifest = Manifest.model_validate_json(data)
+        except ValidationError as error:
+            raise BundleError(file, describe(error, Manifest)) from error
+        check(Settings, manifest.settings, f"{file}: settings")
+        return cls(directory, manifest, hashlib.sha256(data).hexdigest())
+
+    def network(self, member: Member) -> GoogLeNet:
+        """A member's network with its weights in float32, ready to classify.
+
+        Raises:
+            BundleError: the weights are missing, altered or of another architecture.
+        """
+        from detector.googlenet import GoogLeNet
+        from detector.weights import load_weights, read_weights
+
+        file = self.directory / member.file
+        data = self._verified(member)
+        network = GoogLeNet(
+            1 + len(self.manifest.classes),
+            crop_size=member.warp.crop_size,
+            architecture=member.architecture,
+        )
+        load_weights(network, read_weights(file, data), file)
+        return network.eval()
+
+    def verify(self) -> None:
+        """Load every member once.
+
+        Raises:
+            BundleError: naming the first file that is missing, altered or of another architecture.
+        """
+        for member in self.manifest.members:
+            self.network(member)
+
+    def _verified(self, member: Member) -> bytes:
+        file = self.directory / member.file
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise BundleError(file, f"cannot be read: {error.strerror}") from error
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != member.sha256:
+            raise BundleError(file, f"sha256 is {digest}, but {MANIFEST} says {member.sha256}")
+        return data
+
+
+def find(name: str | Path | None = None) -> Path:
+    """The directory of a bundle: a path, the name of a shipped one, or the default one.
+
+    Raises:
+        BundleError: there is no such bundle.
+    """
+    for directory in (Path(name or DEFAULT), SHIPPED / (name or DEFAULT)):
+        if (directory / MANIFEST).is_file():
+            return directory
+    known = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}")))
+    raise BundleError(
+        name or DEFAULT,
+        f"no bundle: give a directory with a {MANIFEST}, or one of those shipped ({known})",
+    )
+
+
+def pack(
+    directory: Path,
+    *,
+    weights: Sequence[Path],
+    card: str,
+    name: str,
+    version: str,
+    classes: Sequence[str],
+    members: Sequence[Mapping[str, Any]],
+    normalisation: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Make a bundle from files of weights and verify it.
+
+    Args:
+        directory: to be made; it must not exist.
+        weights: a safetensors file for each member; they are stored in half precision.
+        card: the text of `MODEL_CARD.md`.
+        members: `warp` and `architecture` for each member, as in `bundle.json`.
+
+    Raises:
+        BundleError: the directory exists, a file is not one of weights, or it does not fit.
+    """
+    from safetensors.torch import save
+
+    from detector.weights import half_precision, read_weights
+
+    if directory.exists():
+        raise BundleError(directory, "exists already: name a new directory")
+    if len(weights) != len(members):
+        raise BundleError(
+            directory, f"{len(members)} members, but {len(weights)} files of weights were given"
+        )
+    encoded = [save(half_precision(read_weights(path))) for path in weights]
+    files = [f"member_{number}.safetensors" for number in range(1, len(encoded) + 1)]
+    content = {
+        "name": name,
+        "version": version,
+        "classes": list(classes),
+        "normalisation": normalisation or {},
+        "members": [
+            {"file": file, "sha256": hashlib.sha256(data).hexdigest(), **member}
+            for file, data, member in zip(files, encoded, members, strict=True)
+        ],
+        "settings": settings or {},
+    }
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        raise BundleError(directory, describe(error, Manifest)) from error
+
+    aside = directory.with_name(directory.name + ".partial")
+    aside.mkdir(parents=True, exist_ok=True)
+    for file, data in zip(files, encoded, strict=True):
+        (aside / file).write_bytes(data)
+    (aside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
+    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (aside / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    Bundle.load(aside).verify()
+    aside.rename(directory)
+    return Bundle.load(directory)

@@ -1,0 +1,68 @@
+"""What all commands have in common: their options, and what an error or an interruption does."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from detector import __version__
+from detector.errors import DetectorError
+
+DONE, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes."""
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every command has."""
+    made = argparse.ArgumentParser(
+        prog=name, description=description, allow_abbrev=False
+    )
+    made.add_argument("--quiet", action="store_true", help="print errors only")
+    made.add_argument("--debug", action="store_true", help="show where an error came from")
+    made.add_argument("--version", action="version", version=f"{name} {__version__}")
+    return made
+
+
+def add_detector_options(to: argparse.ArgumentParser) -> None:
+    """The options that choose a detector and its settings."""
+    group = to.add_argument_group("detector")
+    group.add_argument("--bundle", metavar="DIR|NAME", help="networks and classes (default: voc20)")
+    group.add_argument("--preset", default="default", metavar="default|fast|paper",
+                       help="settings by name")  # fmt: skip
+    group.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
+    group.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
+                       dest="assignments", help="one setting; may be repeated")  # fmt: skip
+    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]",
+                       help="where the networks run")  # fmt: skip
+    group.add_argument("--backend", default="auto", metavar="auto|torch",
+                       help="what runs the networks")  # fmt: skip
+    group.add_argument("--print-config", action="store_true",
+                       help="print the settings in force as TOML, and end")  # fmt: skip
+
+
+def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
+    """Run a command: errors become one line, an interruption a notice, both an exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    try:
+        return command(arguments)
+    except DetectorError as error:
+        if arguments.debug:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return WRONG_CALL
+    except KeyboardInterrupt:
+        if arguments.debug:
+            traceback.print_exc()
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # of `detector-run --print-config | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+Arguments = Sequence[str] | None

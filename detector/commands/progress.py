@@ -1,0 +1,48 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from tqdm import tqdm
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Progress:
+    """Counts finished items, with their rate and the remaining time."""
+
+    def __init__(self, total: int, *, unit: str, quiet: bool) -> None:
+        self._total, self._unit, self._quiet = total, unit, quiet
+        terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, unit=unit, disable=quiet or not terminal, leave=False)
+        self._lines = not quiet and not terminal
+        self._started = self._last_line = time.monotonic()
+        self._first: int | None = None
+
+    def __call__(self, finished: int) -> None:
+        """So many are finished now."""
+        self._bar.update(finished - self._bar.n)
+        now = time.monotonic()
+        if self._first is None:
+            self._first, self._started = finished, now
+        if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            rate = (finished - self._first) / max(now - self._started, 1e-9)
+            left = f", {(self._total - finished) / rate:.0f} s left" if rate > 0 else ""
+            line = f"{finished} of {self._total} {self._unit}s, {rate:.2f} a second{left}"
+            print(line, file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.close()

@@ -1,0 +1,164 @@
+"""`detector-run`: the objects in a folder of photos."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from detector.batch.inputs import find_images
+from detector.bundle import Bundle
+from detector.commands.options import (
+    DONE,
+    SOME_FAILED,
+    Arguments,
+    add_detector_options,
+    main,
+    parser,
+)
+from detector.commands.progress import Progress
+from detector.errors import SettingsError
+from detector.formats import FOLDERS, WRITERS
+from detector.formats.files import replacing
+from detector.formats.image_lists import ImageList
+from detector.settings import Settings
+
+if TYPE_CHECKING:
+    from detector.batch.runner import Summary
+
+
+def command(arguments: Arguments = None) -> int:
+    """The entry point; returns the exit code."""
+    return main(_run, _parser().parse_args(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("detector-run", "Find the objects in photos and write them to a file.")
+    made.add_argument("--images", nargs="+", metavar="PATH", default=[],
+                      help="folders, image files, globs, or @list.txt")  # fmt: skip
+    made.add_argument("--out", type=Path, metavar="FILE",
+                      help="where the detections go; FILE.journal keeps what is finished")  # fmt: skip
+    made.add_argument("--format", choices=tuple(WRITERS), default="native",
+                      help="of --out; voc and yolo make a folder (default: native)")  # fmt: skip
+    made.add_argument("--image-list", type=Path, metavar="FILE",
+                      help="an annotation JSON or val.txt with the ids for coco and ilsvrc")  # fmt: skip
+    made.add_argument("--score-threshold", type=float, metavar="P",
+                      help="report detections of this score and more")  # fmt: skip
+    made.add_argument("--max-detections", type=int, metavar="N", help="at most, for each image")
+    made.add_argument("--classes", metavar="A,B", help="report these classes only")
+    made.add_argument("--visualize", type=Path, metavar="DIR",
+                      help="photos with boxes (score 0.5 and more) go here")  # fmt: skip
+    made.add_argument("--proposals-out", type=Path, metavar="FILE", help="write all proposals here")
+    made.add_argument("--proposals-in", type=Path, metavar="FILE",
+                      help="take the proposals from here")  # fmt: skip
+    made.add_argument("--workers", type=int, metavar="N",
+                      help="processes that make proposals (default: cores - 1)")  # fmt: skip
+    made.add_argument("--stats", type=Path, metavar="FILE", help="write times and rates here (JSON)")
+    made.add_argument("--overwrite", action="store_true", help="do all images again")
+    add_detector_options(made)
+    return made
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    bundle = Bundle.load(arguments.bundle)
+    settings = _settings(arguments, bundle)
+    if arguments.print_config:
+        print(settings.to_toml(), end="")
+        return DONE
+    _check(arguments)
+    leave_out = [arguments.visualize] if arguments.visualize else []
+    inputs = find_images(arguments.images, leave_out=leave_out)
+    image_list = ImageList.read(arguments.image_list) if arguments.image_list else None
+
+    from detector.batch.runner import Outputs, run
+    from detector.pipeline import Detector
+
+    outputs = Outputs(
+        arguments.out, arguments.format, arguments.proposals_out, arguments.visualize
+    )
+    with (
+        Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
+        Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
+    ):
+        summary = run(
+            detector,
+            inputs,
+            outputs,
+            image_list=image_list,
+            given=arguments.proposals_in,
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+            progress=progress,
+        )
+    _report(arguments, summary)
+    return SOME_FAILED if summary.failures else DONE
+
+
+def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
+    settings = Settings.read(
+        preset=arguments.preset,
+        config=arguments.config,
+        assignments=arguments.assignments,
+        base=bundle.manifest.settings,
+    )
+    given = {
+        "score_threshold": arguments.score_threshold,
+        "max_detections": arguments.max_detections,
+        "classes": arguments.classes and [name.strip() for name in arguments.classes.split(",")],
+    }
+    return settings.replace(detections={k: v for k, v in given.items() if v is not None})
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    out: Path | None = arguments.out
+    if not arguments.images or out is None:
+        raise SettingsError("--images PATH… and --out FILE are needed")
+    if arguments.workers is not None and arguments.workers < 1:
+        raise SettingsError(f"--workers {arguments.workers}: must be 1 or more")
+    if arguments.format in FOLDERS and out.is_file():
+        raise SettingsError(f"--out {out}: is a file, but {arguments.format} makes a folder")
+    if arguments.format not in FOLDERS and out.is_dir():
+        raise SettingsError(f"--out {out}: is a folder, but {arguments.format} makes a file")
+
+
+def _report(arguments: argparse.Namespace, summary: Summary) -> None:
+    stats = {
+        "images": summary.images,
+        "resumed": summary.resumed,
+        "computed": summary.computed,
+        "failed": len(summary.failures),
+        "detections": summary.detections,
+        "seconds": {stage: round(s, 3) for stage, s in sorted(summary.seconds.items())},
+        "wall_seconds": round(summary.wall_seconds, 3),
+        "peak_memory_bytes": _peak_memory(),
+    }
+    if arguments.stats:
+        with replacing(arguments.stats) as file:
+            file.write(json.dumps(stats, indent=2).encode() + b"\n")
+    for failure in summary.failures:
+        line = f"failed: {failure.file}: {failure.message}"
+        print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+    if arguments.quiet:
+        return
+    rate = summary.computed / summary.wall_seconds if summary.wall_seconds else 0.0
+    stages = ", ".join(
+        f"{stage} {seconds / summary.computed:.2f} s" for stage, seconds in summary.seconds.items()
+    )
+    print(
+        f"{summary.images} images ({summary.resumed} done before, {len(summary.failures)} failed), "
+        f"{summary.detections} detections in {arguments.out}; "
+        f"{rate:.2f} images a second" + (f" (each: {stages})" if stages else ""),
+        file=sys.stderr,
+    )
+
+
+def _peak_memory() -> int:
+    """The most bytes that this process or one of its workers has held at once."""
+    peak = max(
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,78 @@
+"""Detections drawn over their photo."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from detector.detections import Detection
+from detector.formats.files import replacing
+from proposals import Image
+
+MINIMUM_SCORE = 0.5
+"""Weaker detections are not drawn: a hundred boxes hide the photo."""
+
+Area = tuple[float, float, float, float]
+
+
+def draw(image: Image, detections: Iterable[Detection], classes: Sequence[str]) -> PillowImage.Image:
+    """The photo with a box, class and score for each detection of score 0.5 and more.
+
+    Args:
+        image: RGB `uint8 [H, W, 3]`.
+        classes: all class names; a class always has the same colour among them.
+    """
+    picture = PillowImage.fromarray(image)
+    pen = ImageDraw.Draw(picture)
+    stroke = max(2, round(max(picture.size) / 250))
+    font = ImageFont.load_default(size=max(12, max(picture.size) / 36))
+    placed: list[Area] = []
+    strong = [found for found in detections if found.score >= MINIMUM_SCORE]
+    for label, _, (x1, y1, x2, y2) in reversed(strong):  # the best one on top
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), None, colour(label, classes), stroke)
+    for label, score, box in strong:
+        text = f"{label} {score:.2f}"
+        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+        padding = stroke
+        size = (right - left + 2 * padding, bottom - top + 2 * padding)
+        area = _free_place(box, size, picture.size, placed)
+        placed.append(area)
+        pen.rectangle(area, colour(label, classes))
+        corner = (area[0] + padding - left, area[1] + padding - top)
+        pen.text(corner, text, "black", font=font)
+    return picture
+
+
+def save(picture: PillowImage.Image, path: Path) -> None:
+    """Write a picture as JPEG."""
+    with replacing(path) as file:
+        picture.save(file, format="JPEG", quality=90)
+
+
+def colour(label: str, classes: Sequence[str]) -> tuple[int, int, int]:
+    """A bright colour of the class's own, far from its neighbours': black text is legible on it."""
+    hue = list(classes).index(label) * 0.618034 % 1  # the golden ratio spreads any number of hues
+    red, green, blue = colorsys.hls_to_rgb(hue, 0.65, 0.9)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _free_place(
+    box: Sequence[float], size: tuple[float, float], picture: tuple[int, int], taken: list[Area]
+) -> Area:
+    """Where a label goes: over its box or at one of its inner corners, not on another label."""
+    x1, y1, x2, y2 = box
+    width, height = size
+    choices = []
+    for x, y in ((x1, y1 - height), (x1, y1), (x2 - width, y1), (x1, y2 - height), (x1, y2)):
+        x = min(max(x, 0), max(picture[0] - width, 0))
+        y = min(max(y, 0), max(picture[1] - height, 0))
+        choices.append((x, y, x + width, y + height))
+    return next((place for place in choices if not any(_meet(place, t) for t in taken)), choices[0])
+
+
+def _meet(a: Area, b: Area) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

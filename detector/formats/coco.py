@@ -1,0 +1,45 @@
+"""COCO's list of results: `[{"image_id", "category_id", "bbox": [x, y, w, h], "score"}]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from detector.errors import FormatError
+from detector.formats.files import encode, replacing
+from detector.formats.image_lists import ImageList
+from detector.formats.native import Entry, Failure, Header
+
+
+def write(
+    path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
+) -> None:
+    """Write a file of results, one a line; each also names its file.
+
+    Category ids are the image list's, or else count the bundle's classes from 1.
+
+    Raises:
+        FormatError: the image list lacks an image or a class.
+    """
+    categories = image_list.classes or {
+        name: number for number, name in enumerate(header.classes, start=1)
+    }
+    separator = b"[\n"
+    with replacing(path) as file:
+        for record in records:
+            if isinstance(record, Failure):
+                continue
+            image_id = image_list.image(record.file)
+            for label, score, (x1, y1, x2, y2) in record.detections:
+                if label not in categories:
+                    raise FormatError(image_list.source, f"has no category {label}")
+                result = {
+                    "image_id": image_id,
+                    "category_id": categories[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": score,
+                    "file_name": record.file,
+                }
+                file.write(separator + encode(result))
+                separator = b",\n"
+        file.write(b"\n]\n" if separator == b",\n" else b"[]\n")

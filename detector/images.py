@@ -1,0 +1,173 @@
+"""One loader for files, bytes, PIL images and arrays: RGB `uint8 [H, W, 3]`, upright."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from detector.errors import (
+    BrokenImage,
+    EmptyImage,
+    ImageError,
+    NotAnImage,
+    OversizedImage,
+    TruncatedImage,
+    UnreadableImage,
+    UnsupportedImage,
+)
+from proposals import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
+)
+"""Of image files, in lower case."""
+
+MAX_PIXELS = 50_000_000
+"""The default limit: 150 MB decoded."""
+
+Source = str | PathLike[str] | bytes | PillowImage.Image | Image
+
+_KNOWN_SIGNATURES = {
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"\x00\x00\x01\x00": "ICO",
+    b"\x00\x00\x00\x0cjP  ": "JPEG 2000",
+    b"\xff\x0a": "JPEG XL",
+    b"\x00\x00\x00\x0cJXL ": "JPEG XL",
+    b"<svg": "SVG",
+    b"v/1\x01": "OpenEXR",
+}
+
+
+def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read an image as RGB `uint8 [H, W, 3]`, turned upright as its EXIF tag says.
+
+    Grey, palette, 16-bit and CMYK pixels are converted; transparent ones are laid over white; of
+    several frames the first is taken. Colour profiles are not applied.
+
+    Args:
+        source: a path, an encoded image's bytes, a PIL image, or an RGB `uint8 [H, W, 3]` array.
+        name: what errors call the image, where it is not a path.
+        max_pixels: the limit on width x height, checked on the header before decoding.
+
+    Raises:
+        ImageError: one of its kinds (see `detector.errors`), naming the image.
+    """
+    if isinstance(source, np.ndarray):
+        return _check_array(source, name or "array", max_pixels)
+    if isinstance(source, PillowImage.Image):
+        name = name or getattr(source, "filename", "") or "PIL image"
+        _check_size(source.size, name, max_pixels)
+        return _upright_rgb(source, name)
+    if isinstance(source, bytes):
+        return _decode(source, name or "bytes", max_pixels)
+    return _decode(read(source), name or str(source), max_pixels)
+
+
+def read(path: str | PathLike[str]) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        UnreadableImage: the file is missing or may not be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UnreadableImage(path, f"cannot be read: {reason}") from error
+
+
+def _decode(data: bytes, name: str, max_pixels: int) -> Image:
+    if not data:
+        raise EmptyImage(name, "the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
+        try:
+            image = PillowImage.open(io.BytesIO(data), formats=FORMATS)
+        except (PillowImage.DecompressionBombWarning, PillowImage.DecompressionBombError) as error:
+            raise OversizedImage(name, f"more pixels than the {max_pixels:,} allowed") from error
+        except UnidentifiedImageError as error:
+            raise _unidentified(data, name) from error
+        except Exception as error:  # decoders raise many types on broken headers
+            raise BrokenImage(name, f"the image's header is broken ({error})") from error
+    with image:
+        _check_size(image.size, name, max_pixels)
+        return _upright_rgb(image, name)
+
+
+def _unidentified(data: bytes, name: str) -> ImageError:
+    allowed = "allowed are " + ", ".join(FORMATS)
+    if data[4:8] == b"ftyp":
+        return UnsupportedImage(name, f"HEIF, AVIF or a film: {allowed}")
+    for signature, known in _KNOWN_SIGNATURES.items():
+        if data.startswith(signature):
+            return UnsupportedImage(name, f"{known}: {allowed}")
+    return NotAnImage(name, f"not an image: {allowed}")
+
+
+def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    width, height = size
+    if width < 1 or height < 1:
+        raise BrokenImage(name, f"an image of {width}x{height} pixels")
+    if width * height > max_pixels:
+        raise OversizedImage(
+            name, f"{width}x{height} are more pixels than the {max_pixels:,} allowed"
+        )
+
+
+def _check_array(array: Image, name: str, max_pixels: int) -> Image:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
+        raise UnsupportedImage(
+            name, f"{array.dtype} {list(array.shape)}: arrays must be RGB uint8 [H, W, 3]"
+        )
+    height, width = array.shape[:2]
+    _check_size((width, height), name, max_pixels)
+    return np.ascontiguousarray(array)
+
+
+def _upright_rgb(image: PillowImage.Image, name: str) -> Image:
+    try:
+        image.load()
+    except Exception as error:  # decoders raise many types on broken data
+        reason = str(error).lower()
+        if "truncated" in reason or "incomplete" in reason or "broken data stream" in reason:
+            raise TruncatedImage(name, "the end of the image is missing") from error
+        raise BrokenImage(name, f"the image is broken ({error})") from error
+    return np.asarray(_rgb(_upright(image), name))
+
+
+def _upright(image: PillowImage.Image) -> PillowImage.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a broken EXIF block says nothing about the pixels
+        return image
+
+
+def _rgb(image: PillowImage.Image, name: str) -> PillowImage.Image:
+    if image.mode.startswith("I"):
+        return _from_integers(image, name).convert("RGB")
+    if image.mode == "F":
+        raise UnsupportedImage(name, "floating-point pixels: allowed are 8 and 16 bits")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = PillowImage.new("RGBA", layer.size, "white")
+        return PillowImage.alpha_composite(white, layer).convert("RGB")
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise UnsupportedImage(name, f"pixels of kind {image.mode}: {error}") from error
+
+
+def _from_integers(image: PillowImage.Image, name: str) -> PillowImage.Image:
+    """16-bit grey, which Pillow would clip at 255, scaled to 8 bits."""
+    grey = np.asarray(image)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise UnsupportedImage(name, "32-bit pixels: allowed are 8 and 16 bits")
+    return PillowImage.fromarray(((grey.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))

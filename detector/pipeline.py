@@ -1,0 +1,199 @@
+"""The detector: from a photo to its detections.
+
+`Detector.detect` is the way of the data in four lines; each step has a module of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import cv2
+import numpy as np
+import torch
+
+from detector.backends.pytorch import PyTorchBackend, choose_device, choose_precision
+from detector.batch.local import Task, prepare_ahead
+from detector.bundle import Bundle
+from detector.detections import Detection, select
+from detector.ensemble import Ensemble
+from detector.errors import ImageError, SettingsError
+from detector.images import Source
+from detector.preparation import Prepared, Preparation
+from detector.settings import Settings
+from proposals import Image, Proposals
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was found in an image.
+
+    Args:
+        width: of the upright image, in pixels; 0 where it could not be read.
+        height: likewise.
+        detections: best first.
+        proposals: how many boxes each source gave, and their number after the merge.
+        seconds: by stage: decode, proposals, classify.
+        error: why there is nothing, in a stream of results.
+    """
+
+    width: int = 0
+    height: int = 0
+    detections: tuple[Detection, ...] = ()
+    proposals: Mapping[str, int] | None = None
+    seconds: Mapping[str, float] | None = None
+    error: ImageError | None = None
+
+
+class Detector:
+    """Proposals, an ensemble that classifies them, and the rule that selects detections.
+
+    Use it as a context manager, or not at all like one: it holds memory, nothing else.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: Settings | None = None,
+        *,
+        device: str = "auto",
+        backend: Literal["auto", "torch"] = "auto",
+    ) -> None:
+        """Load a bundle's networks.
+
+        Raises:
+            BundleError: its weights are missing or altered.
+            SettingsError: the device is not there, or a class is not the bundle's.
+        """
+        self.bundle = bundle
+        self.settings = settings or Settings.read(base=bundle.manifest.settings)
+        self.classes = bundle.manifest.classes
+        _check_classes(self.settings, self.classes)
+        if backend not in ("auto", "torch"):
+            raise SettingsError(f"backend {backend!r}: allowed are auto and torch")
+        self.device = choose_device(device)
+        self.precision = choose_precision(self.settings.classifier.precision, self.device)
+        members = bundle.manifest.members
+        if self.settings.classifier.members != "all":
+            members = members[: self.settings.classifier.members]
+        self.ensemble = Ensemble(
+            [
+                (PyTorchBackend(bundle.network(member), self.device, self.precision), member.warp)
+                for member in members
+            ],
+            bundle.manifest.normalisation,
+            classes=1 + len(self.classes),
+            batch_size=self.settings.classifier.batch_size,
+        )
+        self.preparation = Preparation(self.settings)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path | None = None,
+        *,
+        device: str = "auto",
+        backend: Literal["auto", "torch"] = "auto",
+        preset: str = "default",
+        config: Path | None = None,
+    ) -> Self:
+        """The shipped detector, or that of a bundle's directory or name.
+
+        Args:
+            device: "auto", "cpu", "cuda" or "cuda:N".
+            preset: "default", "fast" or "paper".
+            config: a TOML file of settings that are laid over the preset's.
+
+        Raises:
+            BundleError: there is no such bundle, or it is damaged.
+            SettingsError: the device, the preset or a setting is not allowed.
+        """
+        loaded = Bundle.load(bundle)
+        settings = Settings.read(preset=preset, config=config, base=loaded.manifest.settings)
+        return cls(loaded, settings, device=device, backend=backend)
+
+    def detect(self, source: Source) -> Result:
+        """Find the objects in an image: a path, bytes, a PIL image or an RGB array.
+
+        Raises:
+            ImageError: the image cannot be used.
+        """
+        prepared = self.preparation.source(source)
+        return self.finish(prepared)
+
+    def run(
+        self, paths: Iterable[str | PathLike[str]], *, workers: int | None = None
+    ) -> Iterator[Result]:
+        """Find the objects in many files; results come in the order of the paths.
+
+        Proposals are computed ahead in worker processes. A file that cannot be used gives a
+        result with its `error`.
+
+        Args:
+            workers: number of processes; one less than there are cores, if not given.
+        """
+        tasks = (Task(Path(path), str(path)) for path in paths)
+        for _, prepared in prepare_ahead(self.preparation, tasks, workers=workers):
+            yield self.finish(prepared)
+
+    def finish(self, prepared: Prepared) -> Result:
+        """Classify a prepared image's proposals and select its detections."""
+        if prepared.image is None or prepared.proposals is None:
+            return Result(error=prepared.error)
+        started = time.perf_counter()
+        detections = self.classify(prepared.image, prepared.proposals)
+        height, width = prepared.image.shape[:2]
+        return Result(
+            width,
+            height,
+            detections,
+            prepared.proposals.counts(),
+            prepared.seconds | {"classify": time.perf_counter() - started},
+        )
+
+    def classify(self, image: Image, proposals: Proposals) -> tuple[Detection, ...]:
+        """The detections among the proposals of an RGB `uint8 [H, W, 3]` image."""
+        probabilities = self.ensemble(image, proposals.boxes)  # [N, 1 + classes]
+        found = select(proposals.boxes, probabilities, self.classes, self.settings.detections)
+        return tuple(found)
+
+    @property
+    def fingerprint(self) -> dict[str, object]:
+        """Everything that changes results, apart from the images."""
+        return {
+            "bundle": self.bundle.sha256,
+            "settings": self.settings.model_dump(mode="json"),
+            "backend": f"torch {torch.__version__} {self.device.type} {self.precision}",
+            "opencv": cv2.__version__,
+            "numpy": np.__version__,
+        }
+
+    def close(self) -> None:
+        """Let go of the networks."""
+        del self.ensemble
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _check_classes(settings: Settings, classes: tuple[str, ...]) -> None:
+    if settings.detections.classes == "all":
+        return
+    for name in settings.detections.classes:
+        if name not in classes:
+            raise SettingsError(f"class {name!r}: this bundle has {', '.join(classes)}")

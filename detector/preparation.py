@@ -1,0 +1,98 @@
+"""What is done to an image before the networks see it: read, decode, propose.
+
+Worker processes run this ahead of the classifier, so it loads no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+
+from detector.errors import ImageError
+from detector.formats.proposals import ProposalsFile
+from detector.images import Source, load, read
+from detector.settings import Settings
+from proposals import ENGINES, Image, Proposals
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image with its proposals, or the reason why there is none.
+
+    `seconds` has the time of each stage done; `digest` is the sha256 of a file's bytes, empty
+    where there is no file.
+    """
+
+    seconds: dict[str, float]
+    digest: str = ""
+    image: Image | None = None
+    proposals: Proposals | None = None
+    error: ImageError | None = None
+
+
+class Preparation:
+    """Prepares images as the settings say. It can be sent to other processes.
+
+    Args:
+        given: a file of proposals that replace the engine's.
+    """
+
+    def __init__(self, settings: Settings, *, given: Path | None = None) -> None:
+        self._max_pixels = settings.images.max_pixels
+        self._engine = ENGINES[settings.proposals.engine](
+            superpixels=settings.proposals.superpixels
+        )
+        self._given_path = given
+
+    @cached_property
+    def _given(self) -> ProposalsFile | None:
+        return ProposalsFile(self._given_path) if self._given_path else None
+
+    def file(self, path: Path, name: str) -> Prepared:
+        """Prepare a file that errors call `name`.
+
+        Raises:
+            FormatError: the file of given proposals is broken.
+        """
+        seconds: dict[str, float] = {}
+        digest = ""
+        try:
+            started = time.perf_counter()
+            data = read(path)
+            digest = hashlib.sha256(data).hexdigest()
+            image = load(data, name=name, max_pixels=self._max_pixels)
+            seconds["decode"] = time.perf_counter() - started
+            return Prepared(seconds, digest, image, self._propose(image, name, seconds))
+        except ImageError as error:
+            return Prepared(seconds, digest, error=type(error)(name, error.message))
+
+    def source(self, source: Source) -> Prepared:
+        """Prepare anything that can be loaded as an image.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        started = time.perf_counter()
+        image = load(source, max_pixels=self._max_pixels)
+        seconds = {"decode": time.perf_counter() - started}
+        return Prepared(seconds, image=image, proposals=self._propose(image, "", seconds))
+
+    def _propose(self, image: Image, name: str, seconds: dict[str, float]) -> Proposals:
+        started = time.perf_counter()
+        if self._given is not None:
+            height, width = image.shape[:2]
+            proposals = self._given.get(name, width, height)
+        else:
+            proposals = self._engine(image)
+        seconds["proposals"] = time.perf_counter() - started
+        return proposals
+
+
+def single_threaded() -> None:
+    """Keep OpenCV to one thread: processes share the cores among themselves."""
+    cv2.setNumThreads(1)

@@ -1,0 +1,215 @@
+"""Settings: all that changes results, in the tables that TOML files have."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PositiveInt,
+    ValidationError,
+)
+
+from detector.errors import SettingsError
+from detector.images import MAX_PIXELS
+from proposals.types import Superpixels
+
+PILLOW_LIMIT = 89_478_485
+"""Pixels above which Pillow itself refuses to open an image."""
+
+PRESETS = ("default", "fast", "paper")
+
+
+def _fraction(value: Any) -> Any:
+    return Fraction(value) if isinstance(value, str | int) else value
+
+
+ExactFraction = Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(str, str)]
+"""Written "1/14"."""
+
+
+class Frozen(BaseModel):
+    """A table: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageSettings(Frozen):
+    """How images are read."""
+
+    max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_LIMIT)
+    """The limit on width x height."""
+
+
+class ProposalSettings(Frozen):
+    """Where objects are looked for."""
+
+    engine: Literal["opencv", "selectivesearch"] = "opencv"
+    superpixels: Superpixels = "doubled"
+
+
+class ClassifierSettings(Frozen):
+    """How proposals are classified."""
+
+    members: PositiveInt | Literal["all"] = "all"
+    """How many of the bundle's networks look at each region, from the first on."""
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    """Of the networks' arithmetic; "auto" is bfloat16 where the processor has it."""
+    batch_size: int = Field(32, ge=1, le=4096)
+    """Crops to a batch; the last one of an image is filled up."""
+
+
+class DetectionSettings(Frozen):
+    """Which classified proposals are reported."""
+
+    score_threshold: float = Field(0.05, ge=0, le=1)
+    nms_iou: float = Field(0.3, ge=0, le=1)
+    """Of two boxes of a class that overlap by more, the better one is kept."""
+    max_detections: PositiveInt | Literal["all"] = 100
+    """For each image."""
+    max_detections_per_class: PositiveInt | Literal["all"] = "all"
+    """For each image and class."""
+    classes: tuple[str, ...] | Literal["all"] = "all"
+    """The classes to report."""
+
+
+class Settings(Frozen):
+    """The settings of a detector. The defaults here are the preset `default`."""
+
+    images: ImageSettings = ImageSettings()
+    proposals: ProposalSettings = ProposalSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
+    detections: DetectionSettings = DetectionSettings()
+
+    @classmethod
+    def read(
+        cls,
+        *,
+        preset: str = "default",
+        config: Path | None = None,
+        assignments: Iterable[str] = (),
+        base: Mapping[str, Any] | None = None,
+    ) -> Settings:
+        """Settings from a preset, then a TOML file, then `table.key=value` assignments.
+
+        Args:
+            base: tables below all of these: a bundle's own defaults.
+
+        Raises:
+            SettingsError: an unknown preset, key or value, naming where it stands.
+        """
+        layers = [("the bundle", dict(base or {})), (f"preset {preset}", read_preset(preset))]
+        if config is not None:
+            layers.append((str(config), read_toml(config)))
+        layers += [(f"--set {text}", parse_assignment(text)) for text in assignments]
+        merged: dict[str, Any] = {}
+        for place, tables in layers:
+            merged = merge(merged, tables)
+            check(cls, merged, place)
+        return cls.model_validate(merged)
+
+    def replace(self, **tables: Mapping[str, Any]) -> Settings:
+        """A copy in which the given keys of the given tables have other values.
+
+        Raises:
+            SettingsError: a value is not allowed.
+        """
+        merged = merge(self.model_dump(), tables)
+        check(type(self), merged, "option")
+        return type(self).model_validate(merged)
+
+    def to_toml(self) -> str:
+        """The settings as a TOML file, which reads back to the same."""
+        lines = []
+        for table, values in self.model_dump(mode="json").items():
+            lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items()), ""]
+        return "\n".join(lines)
+
+
+def check(model: type[BaseModel], values: Any, place: str) -> None:
+    """Hold `values` against `model`.
+
+    Raises:
+        SettingsError: naming `place`, the key, what is wrong, and what is allowed.
+    """
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(f"{place}: {describe(error, model)}") from error
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of a validation in one line: key, reason, keys allowed if unknown."""
+    first = error.errors()[0]
+    where = [str(part) for part in first["loc"]]
+    if first["type"] != "extra_forbidden":
+        return f"{'.'.join(where)}: {first['msg']}, not {first['input']!r}"
+    for part in where[:-1]:
+        field = model.model_fields.get(part)
+        if field is not None and isinstance(field.annotation, type):
+            model = field.annotation
+    return f"unknown key {'.'.join(where)}; known here: {', '.join(model.model_fields)}"
+
+
+def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of `upper` laid over those of `lower`, key by key."""
+    merged = dict(lower)
+    for key, value in upper.items():
+        below = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(below, Mapping)
+        merged[key] = merge(below, value) if both else value
+    return merged
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's tables.
+
+    Raises:
+        SettingsError: the file is missing or not TOML; the message has the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}") from error
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The tables of one of the named settings files."""
+    if name not in PRESETS:
+        raise SettingsError(f"unknown preset {name!r}: allowed are {', '.join(PRESETS)}")
+    return read_toml(configs() / f"{name}.toml")
+
+
+def configs() -> Path:
+    """The folder of settings files: in the wheel inside the package, in a checkout beside it."""
+    package = Path(__file__).parent
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def parse_assignment(text: str) -> dict[str, Any]:
+    """`table.key=value` as a table; the value is TOML, or else a bare string.
+
+    Raises:
+        SettingsError: there is no `=` or no table.
+    """
+    key, equals, value = text.partition("=")
+    table, dot, name = key.strip().partition(".")
+    if not (equals and dot and table and name):
+        raise SettingsError(f"--set {text}: must be table.key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    return {table: {name: parsed}}

@@ -1,0 +1,101 @@
+"""Files of weights, and the names that other frameworks give to GoogLeNet's layers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from detector.errors import BundleError
+from detector.googlenet import GoogLeNet
+
+
+def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
+    """The tensors of a safetensors file by our names, in float32.
+
+    Caffe's and torchvision's names are translated.
+
+    Args:
+        path: the file.
+        data: its bytes, if they were read already.
+
+    Raises:
+        BundleError: the file is missing or not in the safetensors format.
+    """
+    try:
+        tensors = load(path.read_bytes() if data is None else data)
+    except OSError as error:
+        raise BundleError(path, f"cannot be read: {error.strerror}") from error
+    except SafetensorError as error:
+        raise BundleError(path, f"not a safetensors file: {error}") from error
+    floats = {
+        name: tensor.float() if tensor.is_floating_point() else tensor
+        for name, tensor in tensors.items()
+    }
+    return our_names(floats)
+
+
+def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights under Caffe's or torchvision's names, under ours."""
+    if "fc.weight" in weights:
+        return {_from_torchvision(name): tensor for name, tensor in weights.items()}
+    return {name.replace("loss3.classifier.", "classifier."): t for name, t in weights.items()}
+
+
+def load_weights(network: GoogLeNet, weights: dict[str, Tensor], file: Path) -> None:
+    """Put weights into a network; all names and shapes must be the network's.
+
+    Raises:
+        BundleError: naming `file` and the first tensor that is missing, unknown or misshapen.
+    """
+    expected = network.state_dict()
+    for name, tensor in expected.items():
+        if name not in weights:
+            raise BundleError(file, f"lacks {name}, which this architecture has")
+        if weights[name].shape != tensor.shape:
+            shapes = f"{list(weights[name].shape)}, not {list(tensor.shape)}"
+            raise BundleError(file, f"{name} has shape {shapes}")
+    unknown = sorted(weights.keys() - expected.keys())
+    if unknown:
+        raise BundleError(file, f"has {unknown[0]}, which this architecture has not")
+    network.load_state_dict(weights)
+
+
+_TORCHVISION_LAYERS = {
+    "conv1": "conv1.7x7_s2",
+    "conv2": "conv2.3x3_reduce",
+    "conv3": "conv2.3x3",
+    "branch1": "1x1",
+    "branch2.0": "3x3_reduce",
+    "branch2.1": "3x3",
+    "branch3.0": "5x5_reduce",
+    "branch3.1": "5x5",
+    "branch4.1": "pool_proj",
+    "conv": "conv",
+}
+
+
+def _from_torchvision(name: str) -> str:
+    """`inception3a.branch2.0.bn.weight` as `inception_3a.3x3_reduce.norm.weight`, and so on."""
+    name = re.sub(r"^fc\.", "classifier.", name)
+    name = re.sub(r"^aux(\d)\.fc1\.", r"loss\1.fc.", name)
+    name = re.sub(r"^aux(\d)\.fc2\.", r"loss\1.classifier.", name)
+    convolution = re.fullmatch(r"(?:(inception|aux)(\d\w?)\.)?([\w.]+)\.(conv|bn)\.(\w+)", name)
+    if convolution is None:
+        return name
+    kind, number, layer, part, tensor = convolution.groups()
+    block = {"inception": f"inception_{number}.", "aux": f"loss{number}.", None: ""}[kind]
+    norm = "norm." if part == "bn" else ""
+    return f"{block}{_TORCHVISION_LAYERS[layer]}.{norm}{tensor}"
+
+
+def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as a bundle stores them: float16, whole numbers (BatchNorm's counts) as they are."""
+    return {
+        name: tensor.to(torch.float16).contiguous() if tensor.is_floating_point() else tensor
+        for name, tensor in weights.items()
+    }

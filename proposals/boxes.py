@@ -1,0 +1,66 @@
+"""Arithmetic on boxes: overlap, whole pixels, canonical order, non-maximum suppression."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proposals.types import Boxes
+
+
+def areas(boxes: Boxes) -> NDArray[np.float64]:
+    """The area in square pixels of each of `boxes` `[N, 4]`: `float64 [N]`."""
+    x1, y1, x2, y2 = boxes.astype(np.float64).T
+    return (x2 - x1) * (y2 - y1)
+
+
+def iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """Intersection over union (the Jaccard index) of every pair: `float64 [len(a), len(b)]`.
+
+    Computed in float64, so that a ratio of whole pixels such as 3/10 equals the literal 0.3 that
+    it is compared with. Two boxes without area have overlap 0.
+
+    >>> iou(np.float32([[0, 0, 10, 10]]), np.float32([[0, 0, 10, 5], [20, 20, 30, 30]]))
+    array([[0.5, 0. ]])
+    """
+    ax1, ay1, ax2, ay2 = a.astype(np.float64).T[:, :, None]  # each [A, 1]
+    bx1, by1, bx2, by2 = b.astype(np.float64).T[:, None, :]  # each [1, B]
+    width = np.minimum(ax2, bx2) - np.maximum(ax1, bx1)  # [A, B]
+    height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
+    intersection = width.clip(0) * height.clip(0)
+    union = areas(a)[:, None] + areas(b)[None, :] - intersection
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+
+
+def whole_pixels(boxes: NDArray[np.floating], width: int, height: int) -> Boxes:
+    """Boxes `[N, 4]` rounded (half up), clipped to the image, without empty ones and repetitions.
+
+    Returns them in canonical order: by x1, then y1, x2, y2.
+    """
+    rounded = np.floor(np.asarray(boxes, np.float64).reshape(-1, 4) + 0.5)
+    rounded = rounded.clip(0, [width, height, width, height])
+    x1, y1, x2, y2 = rounded.T
+    return np.unique(rounded[(x2 > x1) & (y2 > y1)], axis=0).astype(np.float32)
+
+
+def nms(overlaps: NDArray[np.bool_], scores: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression.
+
+    The best box is kept and those that overlap it are dropped, then the best of the rest, and so
+    on. Equal scores are taken in the order of the boxes.
+
+    Args:
+        overlaps: `bool [N, N]`: do two boxes overlap by more than the threshold? It is taken as a
+            matrix since many classes share one set of boxes.
+        scores: `[N]`.
+
+    Returns:
+        Indices of the boxes kept, best first.
+    """
+    alive = np.ones(len(scores), np.bool_)
+    kept = []
+    for index in np.argsort(-scores, kind="stable"):
+        if alive[index]:
+            kept.append(index)
+            alive &= ~overlaps[index]
+    return np.array(kept, np.intp)

@@ -1,0 +1,1 @@
+"""Detection over HTTP: the same answer as the command gives, under load."""
