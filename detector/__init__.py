@@ -29,7 +29,8 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Load what needs torch when it is first used, so that commands without networks start at
-    once."""
+    once.
+    """
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'detector' has no attribute {name!r}")

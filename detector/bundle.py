@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from detector.errors import BundleError
-from detector.manifest import Manifest, Member
+from detector.manifest import Description, Manifest, Member, Recipe
 from detector.settings import Settings, check, describe
 
 if TYPE_CHECKING:
@@ -118,28 +119,16 @@ def find(name: str | Path | None = None) -> Path:
     )
 
 
-def pack(
-    directory: Path,
-    *,
-    weights: Sequence[Path],
-    card: str,
-    name: str,
-    version: str,
-    classes: Sequence[str],
-    members: Sequence[Mapping[str, Any]],
-    normalisation: Mapping[str, Any] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> Bundle:
-    """Make a bundle from files of weights and verify it.
+def pack(directory: Path, recipe: Recipe, weights: Sequence[Path]) -> Bundle:
+    """Make a bundle from files of weights, in half precision, and verify it.
 
     Args:
         directory: to be made; it must not exist.
-        weights: a safetensors file for each member; they are stored in half precision.
-        card: the text of `MODEL_CARD.md`.
-        members: `warp` and `architecture` for each member, as in `bundle.json`.
+        recipe: all that is not weights.
+        weights: a safetensors file for each member of the recipe.
 
     Raises:
-        BundleError: the directory exists, a file is not one of weights, or it does not fit.
+        BundleError: the directory exists, or a file is not one of weights or does not fit.
     """
     from safetensors.torch import save
 
@@ -147,35 +136,24 @@ def pack(
 
     if directory.exists():
         raise BundleError(directory, "exists already: name a new directory")
-    if len(weights) != len(members):
-        raise BundleError(
-            directory, f"{len(members)} members, but {len(weights)} files of weights were given"
-        )
-    encoded = [save(half_precision(read_weights(path))) for path in weights]
-    files = [f"member_{number}.safetensors" for number in range(1, len(encoded) + 1)]
-    content = {
-        "name": name,
-        "version": version,
-        "classes": list(classes),
-        "normalisation": normalisation or {},
-        "members": [
-            {"file": file, "sha256": hashlib.sha256(data).hexdigest(), **member}
-            for file, data, member in zip(files, encoded, members, strict=True)
-        ],
-        "settings": settings or {},
-    }
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as error:
-        raise BundleError(directory, describe(error, Manifest)) from error
-
+    if len(weights) != len(recipe.members):
+        counts = f"{len(recipe.members)} members, but {len(weights)} files of weights were given"
+        raise BundleError(directory, counts)
     aside = directory.with_name(directory.name + ".partial")
-    aside.mkdir(parents=True, exist_ok=True)
-    for file, data in zip(files, encoded, strict=True):
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    members = []
+    for number, (member, path) in enumerate(zip(recipe.members, weights, strict=True), start=1):
+        file = f"member_{number}.safetensors"
+        data = save(half_precision(read_weights(path)))
         (aside / file).write_bytes(data)
-    (aside / "MODEL_CARD.md").write_text(card, encoding="utf-8")
-    text = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (aside / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        digest = hashlib.sha256(data).hexdigest()
+        members.append(Member(file=file, sha256=digest, **dict(member)))
+    described = {key: getattr(recipe, key) for key in Description.model_fields}
+    manifest = Manifest(**described, members=tuple(members))
+    (aside / "MODEL_CARD.md").write_text(recipe.card, encoding="utf-8")
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (aside / MANIFEST).write_text(content + "\n", encoding="utf-8")
     Bundle.load(aside).verify()
     aside.rename(directory)
     return Bundle.load(directory)

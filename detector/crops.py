@@ -13,7 +13,7 @@ Letters of shapes: N boxes, S the crop's side, H and W the image's sides.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -90,9 +90,7 @@ def windows(
     target_size = _divide(source_size * size, window_size)
     target = _divide(before * size, window_size)
     if mirrored is not None:
-        target[:, 0] = np.where(
-            mirrored, _divide(after * size, window_size)[:, 0], target[:, 0]
-        )
+        target[:, 0] = np.where(mirrored, _divide(after * size, window_size)[:, 0], target[:, 0])
     target_size = np.minimum(target_size, size - target)
     return Windows(source, source_size, target, target_size)
 
@@ -130,14 +128,14 @@ def cut(
 def cut_with_opencv(
     pixels: Pixels, where: Windows, warp: Warp, mirrored: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    """Crops `float32 [N, S, S, 3]` of `pixels`, patch after patch, by OpenCV's vectorised resize."""
+    """Crops `float32 [N, S, S, 3]` of `pixels`, patch after patch, by OpenCV's resize."""
     size = warp.crop_size
     crops = np.zeros((len(mirrored), size, size, 3), np.float32)
     for crop, flip, source, source_size, target, target_size in zip(
         crops, mirrored, *(part.tolist() for part in where), strict=True
     ):
         (x, y), (w, h), (u, v), (tw, th) = source, source_size, target, target_size
-        patch = pixels[y : y + h, x : x + w]
+        patch: NDArray[Any] = pixels[y : y + h, x : x + w]
         if warp.resampling == "area" and (w > tw) != (h > th):  # shrunk in one axis only
             shrunk = (min(w, tw), min(h, th))
             patch = cv2.resize(patch, shrunk, interpolation=cv2.INTER_AREA)
@@ -173,8 +171,8 @@ def cut_with_torch(
         extent = step.clamp(min=1) if warp.resampling == "area" else torch.ones_like(step)
         centre = (crop_pixel - first + 0.5) * step
         begin = (centre - extent / 2).clamp(min=0).minimum(n - extent) + start
-        ends = (2 * edge / length - 1 for edge in (begin, begin + extent))
-        return (*ends, extent, inside)
+        end = begin + extent
+        return 2 * begin / length - 1, 2 * end / length - 1, extent, inside
 
     left, right, w, in_x = footprints(0, width)
     top, bottom, h, in_y = footprints(1, height)

@@ -19,7 +19,9 @@ MINIMUM_SCORE = 0.5
 Area = tuple[float, float, float, float]
 
 
-def draw(image: Image, detections: Iterable[Detection], classes: Sequence[str]) -> PillowImage.Image:
+def draw(
+    image: Image, detections: Iterable[Detection], classes: Sequence[str]
+) -> PillowImage.Image:
     """The photo with a box, class and score for each detection of score 0.5 and more.
 
     Args:
@@ -33,7 +35,9 @@ def draw(image: Image, detections: Iterable[Detection], classes: Sequence[str]) 
     placed: list[Area] = []
     strong = [found for found in detections if found.score >= MINIMUM_SCORE]
     for label, _, (x1, y1, x2, y2) in reversed(strong):  # the best one on top
-        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), None, colour(label, classes), stroke)
+        pen.rectangle(
+            (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), None, colour(label, classes), stroke
+        )
     for label, score, box in strong:
         text = f"{label} {score:.2f}"
         left, top, right, bottom = pen.textbbox((0, 0), text, font=font)

@@ -118,7 +118,11 @@ class GoogLeNet(nn.Module):
     def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits of the network and of its heads after 4a and 4d, each `[N, classes]`."""
         x, after_4a, after_4d = self.features(x)
-        return self._classify(x), self.get_submodule("loss1")(after_4a), self.get_submodule("loss2")(after_4d)
+        return (
+            self._classify(x),
+            self.get_submodule("loss1")(after_4a),
+            self.get_submodule("loss2")(after_4d),
+        )
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs of 5b, 4a and 4d for crops `[N, 3, S, S]`; sides are for S = 224."""
@@ -128,15 +132,19 @@ class GoogLeNet(nn.Module):
         for convolution in self.conv2.values():
             x = convolution(x)
         x = self.pool(self.norm2(x))  # [N, 192, 28, 28]
-        x = self.inception_3b(self.inception_3a(x))
+        x = self._inceptions(x, "3a", "3b")
         x = self.pool(x)  # [N, 480, 14, 14]
-        after_4a = x = self.inception_4a(x)
-        x = self.inception_4c(self.inception_4b(x))
-        after_4d = x = self.inception_4d(x)
-        x = self.inception_4e(x)
+        after_4a = x = self._inceptions(x, "4a")
+        after_4d = x = self._inceptions(x, "4b", "4c", "4d")
+        x = self._inceptions(x, "4e")
         x = self.pool4(x)  # [N, 832, 7, 7]
-        x = self.inception_5b(self.inception_5a(x))  # [N, 1024, 7, 7]
+        x = self._inceptions(x, "5a", "5b")  # [N, 1024, 7, 7]
         return x, after_4a, after_4d
+
+    def _inceptions(self, x: Tensor, *names: str) -> Tensor:
+        for name in names:
+            x = self.get_submodule(f"inception_{name}")(x)
+        return x
 
     def _classify(self, x: Tensor) -> Tensor:
         x = x.mean(dim=(2, 3))  # [N, 1024]: the average pooling over the whole map
@@ -153,6 +161,7 @@ class Convolution(nn.Conv2d):
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3) if batchnorm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """`[N, inputs, H, W]` to `[N, outputs, H / stride, W / stride]`, rounded up."""
         return functional.relu(self.norm(super().forward(x)), inplace=True)
 
 
@@ -175,6 +184,7 @@ class Inception(nn.ModuleDict):
         self.channels = b.one + b.three + b.five + b.pool
 
     def forward(self, x: Tensor) -> Tensor:
+        """The branches' outputs in the order of Table 1."""
         one = self["1x1"](x)
         three = self["3x3"](self["3x3_reduce"](x))
         five = self["5x5"](self["5x5_reduce"](x))
@@ -199,6 +209,7 @@ class Auxiliary(nn.Module):
         self.classifier = nn.Linear(1024, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Logits `[N, classes]` of a map `[N, channels, H, W]`."""
         x = self.conv(self.pool(x)).flatten(1)
         return cast(Tensor, self.classifier(self.dropout(functional.relu(self.fc(x)))))
 

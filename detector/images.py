@@ -34,7 +34,17 @@ MAX_PIXELS = 50_000_000
 
 Source = str | PathLike[str] | bytes | PillowImage.Image | Image
 
-_KNOWN_SIGNATURES = {
+_SIGNATURES = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"GIF87a": "GIF",
+    b"GIF89a": "GIF",
+}
+"""Of the formats that are read. BMP's BM and the RIFF of WEBP also begin other files."""
+
+_OTHER_SIGNATURES = {
     b"%PDF": "PDF",
     b"8BPS": "Photoshop",
     b"\x00\x00\x01\x00": "ICO",
@@ -62,13 +72,15 @@ def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
     """
     if isinstance(source, np.ndarray):
         return _check_array(source, name or "array", max_pixels)
-    if isinstance(source, PillowImage.Image):
-        name = name or getattr(source, "filename", "") or "PIL image"
-        _check_size(source.size, name, max_pixels)
-        return _upright_rgb(source, name)
-    if isinstance(source, bytes):
-        return _decode(source, name or "bytes", max_pixels)
-    return _decode(read(source), name or str(source), max_pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on metadata that is not used here
+        if isinstance(source, PillowImage.Image):
+            name = name or getattr(source, "filename", "") or "PIL image"
+            _check_size(source.size, name, max_pixels)
+            return _upright_rgb(source, name)
+        if isinstance(source, bytes):
+            return _decode(source, name or "bytes", max_pixels)
+        return _decode(read(source), name or str(source), max_pixels)
 
 
 def read(path: str | PathLike[str]) -> bytes:
@@ -79,24 +91,22 @@ def read(path: str | PathLike[str]) -> bytes:
     """
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UnreadableImage(path, f"cannot be read: {reason}") from error
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Image:
     if not data:
         raise EmptyImage(name, "the file is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PillowImage.DecompressionBombWarning)
-        try:
-            image = PillowImage.open(io.BytesIO(data), formats=FORMATS)
-        except (PillowImage.DecompressionBombWarning, PillowImage.DecompressionBombError) as error:
-            raise OversizedImage(name, f"more pixels than the {max_pixels:,} allowed") from error
-        except UnidentifiedImageError as error:
-            raise _unidentified(data, name) from error
-        except Exception as error:  # decoders raise many types on broken headers
-            raise BrokenImage(name, f"the image's header is broken ({error})") from error
+    try:
+        image = PillowImage.open(io.BytesIO(data), formats=FORMATS)
+    except PillowImage.DecompressionBombError as error:
+        raise OversizedImage(name, f"more pixels than the {max_pixels:,} allowed") from error
+    except UnidentifiedImageError as error:
+        raise _unidentified(data, name) from error
+    except Exception as error:  # decoders raise many types on broken headers
+        raise _broken(name, "the image's header is broken", error) from error
     with image:
         _check_size(image.size, name, max_pixels)
         return _upright_rgb(image, name)
@@ -106,10 +116,20 @@ def _unidentified(data: bytes, name: str) -> ImageError:
     allowed = "allowed are " + ", ".join(FORMATS)
     if data[4:8] == b"ftyp":
         return UnsupportedImage(name, f"HEIF, AVIF or a film: {allowed}")
-    for signature, known in _KNOWN_SIGNATURES.items():
+    for signature, known in _OTHER_SIGNATURES.items():
         if data.startswith(signature):
             return UnsupportedImage(name, f"{known}: {allowed}")
+    for signature, known in _SIGNATURES.items():
+        if data.startswith(signature):
+            return BrokenImage(name, f"a {known} whose header is broken or cut off")
     return NotAnImage(name, f"not an image: {allowed}")
+
+
+def _broken(name: str, what: str, error: Exception) -> ImageError:
+    reason = str(error).lower()
+    if "truncated" in reason or "incomplete" in reason:
+        return TruncatedImage(name, "the end of the image is missing")
+    return BrokenImage(name, f"{what} ({error})")
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
@@ -136,10 +156,7 @@ def _upright_rgb(image: PillowImage.Image, name: str) -> Image:
     try:
         image.load()
     except Exception as error:  # decoders raise many types on broken data
-        reason = str(error).lower()
-        if "truncated" in reason or "incomplete" in reason or "broken data stream" in reason:
-            raise TruncatedImage(name, "the end of the image is missing") from error
-        raise BrokenImage(name, f"the image is broken ({error})") from error
+        raise _broken(name, "the image is broken", error) from error
     return np.asarray(_rgb(_upright(image), name))
 
 
@@ -155,11 +172,11 @@ def _rgb(image: PillowImage.Image, name: str) -> PillowImage.Image:
         return _from_integers(image, name).convert("RGB")
     if image.mode == "F":
         raise UnsupportedImage(name, "floating-point pixels: allowed are 8 and 16 bits")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        white = PillowImage.new("RGBA", layer.size, "white")
-        return PillowImage.alpha_composite(white, layer).convert("RGB")
     try:
+        if image.has_transparency_data:
+            layer = image.convert("RGBA")
+            white = PillowImage.new("RGBA", layer.size, "white")
+            return PillowImage.alpha_composite(white, layer).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
         raise UnsupportedImage(name, f"pixels of kind {image.mode}: {error}") from error

@@ -65,24 +65,28 @@ class Architecture(Frozen):
         return max(8, 8 * round(table * self.width / 8))
 
 
-class Member(Frozen):
-    """One network of the ensemble."""
+class MemberRecipe(Frozen):
+    """What is to be said of a network beside its weights."""
 
-    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     warp: Warp
     architecture: Architecture = Architecture()
 
 
-class Manifest(Frozen):
-    """The content of `bundle.json`."""
+class Member(MemberRecipe):
+    """One network of the ensemble."""
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Description(Frozen):
+    """What members have in common."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     version: str
     classes: tuple[str, ...] = Field(min_length=1)
     """Without the background, which is output 0 of every member."""
     normalisation: Normalisation = Normalisation()
-    members: tuple[Member, ...] = Field(min_length=1)
     settings: Mapping[str, Any] = Field(default_factory=dict)
     """Tables of settings that differ from the program's own."""
 
@@ -94,3 +98,15 @@ class Manifest(Frozen):
         return classes
 
 
+class Manifest(Description):
+    """The content of `bundle.json`."""
+
+    members: tuple[Member, ...] = Field(min_length=1)
+
+
+class Recipe(Description):
+    """What `detector-bundle pack` makes a bundle from, beside files of weights."""
+
+    card: str
+    """The text of `MODEL_CARD.md`."""
+    members: tuple[MemberRecipe, ...] = Field(min_length=1)

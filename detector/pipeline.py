@@ -24,7 +24,7 @@ from detector.detections import Detection, select
 from detector.ensemble import Ensemble
 from detector.errors import ImageError, SettingsError
 from detector.images import Source
-from detector.preparation import Prepared, Preparation
+from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
 from proposals import Image, Proposals
 

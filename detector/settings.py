@@ -98,16 +98,21 @@ class Settings(Frozen):
         config: Path | None = None,
         assignments: Iterable[str] = (),
         base: Mapping[str, Any] | None = None,
+        scoring: bool = False,
     ) -> Settings:
         """Settings from a preset, then a TOML file, then `table.key=value` assignments.
 
         Args:
             base: tables below all of these: a bundle's own defaults.
+            scoring: take the preset `paper`'s detections in place of the preset's, since average
+                precision needs the tail of low scores.
 
         Raises:
             SettingsError: an unknown preset, key or value, naming where it stands.
         """
         layers = [("the bundle", dict(base or {})), (f"preset {preset}", read_preset(preset))]
+        if scoring:
+            layers.append(("preset paper", {"detections": read_preset("paper")["detections"]}))
         if config is not None:
             layers.append((str(config), read_toml(config)))
         layers += [(f"--set {text}", parse_assignment(text)) for text in assignments]
@@ -166,7 +171,7 @@ def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in upper.items():
         below = merged.get(key)
         both = isinstance(value, Mapping) and isinstance(below, Mapping)
-        merged[key] = merge(below, value) if both else value
+        merged[key] = merge(dict(below or {}), value) if both else value
     return merged
 
 

@@ -11,7 +11,8 @@ from proposals.types import Boxes
 def areas(boxes: Boxes) -> NDArray[np.float64]:
     """The area in square pixels of each of `boxes` `[N, 4]`: `float64 [N]`."""
     x1, y1, x2, y2 = boxes.astype(np.float64).T
-    return (x2 - x1) * (y2 - y1)
+    area: NDArray[np.float64] = (x2 - x1) * (y2 - y1)
+    return area
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
@@ -29,7 +30,9 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     height = np.minimum(ay2, by2) - np.maximum(ay1, by1)
     intersection = width.clip(0) * height.clip(0)
     union = areas(a)[:, None] + areas(b)[None, :] - intersection
-    return np.divide(intersection, union, out=np.zeros_like(union), where=union > 0)
+    overlap: NDArray[np.float64] = np.zeros_like(union)
+    np.divide(intersection, union, out=overlap, where=union > 0)
+    return overlap
 
 
 def whole_pixels(boxes: NDArray[np.floating], width: int, height: int) -> Boxes:

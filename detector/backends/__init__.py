@@ -13,7 +13,8 @@ from detector.crops import Pixels
 
 class Backend(Protocol):
     """One network on one device. Batches have one fixed size, so that results do not depend on
-    what else is in a batch."""
+    what else is in a batch.
+    """
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """A normalised image where this backend wants its crops cut."""

@@ -29,7 +29,7 @@ class PyTorchBackend:
     def __init__(self, network: GoogLeNet, device: torch.device, precision: Precision) -> None:
         self.device = device
         self.dtype = getattr(torch, precision)
-        self.network = network.to(device, self.dtype, memory_format=torch.channels_last)
+        self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """The same array on a processor, a tensor on the GPU."""
@@ -61,7 +61,9 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def choose_precision(setting: Literal["auto", "bfloat16", "float32"], device: torch.device) -> Precision:
+def choose_precision(
+    setting: Literal["auto", "bfloat16", "float32"], device: torch.device
+) -> Precision:
     """What "auto" means on a device: bfloat16 where its arithmetic is native, else float32."""
     if setting != "auto":
         return setting

@@ -119,10 +119,7 @@ class Journal:
             self._file.flush()
 
     def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:
-        differences = [
-            f"{key} was {old}, is {new}"
-            for key, old, new in _differences(before, now)
-        ]
+        differences = [f"{key} was {old}, is {new}" for key, old, new in _differences(before, now)]
         if differences:
             raise SettingsError(
                 f"{self.path}: the finished part was made otherwise ({'; '.join(differences)}); "

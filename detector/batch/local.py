@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.errors import LostWorker
-from detector.preparation import Prepared, Preparation, single_threaded
+from detector.preparation import Preparation, Prepared, single_threaded
 
 AHEAD = 2
 """Images in work or waiting for the classifier, for each worker: it bounds the memory."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from detector import __version__
 from detector.errors import DetectorError
+from detector.settings import PRESETS
 
 DONE, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
@@ -19,9 +20,7 @@ DONE, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """A parser with the options that every command has."""
-    made = argparse.ArgumentParser(
-        prog=name, description=description, allow_abbrev=False
-    )
+    made = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
     made.add_argument("--quiet", action="store_true", help="print errors only")
     made.add_argument("--debug", action="store_true", help="show where an error came from")
     made.add_argument("--version", action="version", version=f"{name} {__version__}")
@@ -30,19 +29,21 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def add_detector_options(to: argparse.ArgumentParser) -> None:
     """The options that choose a detector and its settings."""
-    group = to.add_argument_group("detector")
-    group.add_argument("--bundle", metavar="DIR|NAME", help="networks and classes (default: voc20)")
-    group.add_argument("--preset", default="default", metavar="default|fast|paper",
-                       help="settings by name")  # fmt: skip
-    group.add_argument("--config", type=Path, metavar="FILE.toml", help="settings from a file")
-    group.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE",
-                       dest="assignments", help="one setting; may be repeated")  # fmt: skip
-    group.add_argument("--device", default="auto", metavar="auto|cpu|cuda[:N]",
-                       help="where the networks run")  # fmt: skip
-    group.add_argument("--backend", default="auto", metavar="auto|torch",
-                       help="what runs the networks")  # fmt: skip
-    group.add_argument("--print-config", action="store_true",
-                       help="print the settings in force as TOML, and end")  # fmt: skip
+    add = to.add_argument_group("detector").add_argument
+    add("--bundle", metavar="DIR|NAME", help="networks and classes (default: voc20)")
+    add("--preset", default="default", metavar="NAME", help=f"settings: {', '.join(PRESETS)}")
+    add("--config", type=Path, metavar="FILE.toml", help="settings laid over the preset's")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="TABLE.KEY=VALUE",
+        dest="assignments",
+        help="one setting; may be repeated",
+    )
+    add("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where the networks run")
+    add("--backend", choices=("auto", "torch"), default="auto", help="what runs the networks")
+    add("--print-config", action="store_true", help="print the settings in force, and end")
 
 
 def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:

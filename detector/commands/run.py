@@ -37,27 +37,20 @@ def command(arguments: Arguments = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser("detector-run", "Find the objects in photos and write them to a file.")
-    made.add_argument("--images", nargs="+", metavar="PATH", default=[],
-                      help="folders, image files, globs, or @list.txt")  # fmt: skip
-    made.add_argument("--out", type=Path, metavar="FILE",
-                      help="where the detections go; FILE.journal keeps what is finished")  # fmt: skip
-    made.add_argument("--format", choices=tuple(WRITERS), default="native",
-                      help="of --out; voc and yolo make a folder (default: native)")  # fmt: skip
-    made.add_argument("--image-list", type=Path, metavar="FILE",
-                      help="an annotation JSON or val.txt with the ids for coco and ilsvrc")  # fmt: skip
-    made.add_argument("--score-threshold", type=float, metavar="P",
-                      help="report detections of this score and more")  # fmt: skip
-    made.add_argument("--max-detections", type=int, metavar="N", help="at most, for each image")
-    made.add_argument("--classes", metavar="A,B", help="report these classes only")
-    made.add_argument("--visualize", type=Path, metavar="DIR",
-                      help="photos with boxes (score 0.5 and more) go here")  # fmt: skip
-    made.add_argument("--proposals-out", type=Path, metavar="FILE", help="write all proposals here")
-    made.add_argument("--proposals-in", type=Path, metavar="FILE",
-                      help="take the proposals from here")  # fmt: skip
-    made.add_argument("--workers", type=int, metavar="N",
-                      help="processes that make proposals (default: cores - 1)")  # fmt: skip
-    made.add_argument("--stats", type=Path, metavar="FILE", help="write times and rates here (JSON)")
-    made.add_argument("--overwrite", action="store_true", help="do all images again")
+    add = made.add_argument
+    add("--images", nargs="+", metavar="PATH", default=[], help="folder, file, glob or @list.txt")
+    add("--out", type=Path, metavar="FILE", help="detections; FILE.journal keeps what is finished")
+    add("--format", choices=tuple(WRITERS), default="native", help="voc and yolo make a folder")
+    add("--image-list", type=Path, metavar="FILE", help="annotation JSON or val.txt: images' ids")
+    add("--score-threshold", type=float, metavar="P", help="report scores of P and more")
+    add("--max-detections", type=int, metavar="N", help="report the best N of each image")
+    add("--classes", metavar="A,B", help="report these classes")
+    add("--visualize", type=Path, metavar="DIR", help="photos with boxes of score 0.5 and more")
+    add("--proposals-out", type=Path, metavar="FILE", help="write all proposals (JSON lines)")
+    add("--proposals-in", type=Path, metavar="FILE", help="use these proposals")
+    add("--workers", type=int, metavar="N", help="processes for proposals (default: cores - 1)")
+    add("--stats", type=Path, metavar="FILE", help="write times and rates (JSON)")
+    add("--overwrite", action="store_true", help="do all images again")
     add_detector_options(made)
     return made
 
@@ -76,9 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from detector.batch.runner import Outputs, run
     from detector.pipeline import Detector
 
-    outputs = Outputs(
-        arguments.out, arguments.format, arguments.proposals_out, arguments.visualize
-    )
+    outputs = Outputs(arguments.out, arguments.format, arguments.proposals_out, arguments.visualize)
     with (
         Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
         Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,

@@ -1,0 +1,1 @@
+"""Ground truth: one type, and a reader for each format of annotations."""

@@ -1,0 +1,1 @@
+"""Scores: how good are detections and classifiers, by which rule."""

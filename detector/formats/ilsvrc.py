@@ -46,7 +46,7 @@ def write(
 
 @cache
 def class_numbers() -> Mapping[str, int]:
-    """DET's number by the name or synset of a class, or by the name of the same one in VOC or COCO."""
+    """DET's number by a class's name or synset, or by what VOC or COCO call the same class."""
     numbers: dict[str, int] = {}
     with open(CLASSES, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,9 @@ from detector.errors import FormatError
 class ImageList:
     """Ids by name.
 
-    `images` is keyed by the file's name without its folders; `classes` is empty where the list
-    has none.
+    `images` is keyed by the file's name as the list has it, that of an annotation file also by it
+    without its folders where no other image has the same; `classes` is empty where the list has
+    none.
     """
 
     images: Mapping[str, int]
@@ -53,7 +55,10 @@ class ImageList:
     def _from_coco(cls, path: Path, text: str) -> ImageList:
         try:
             content: dict[str, Any] = json.loads(text)
-            images = {Path(image["file_name"]).name: image["id"] for image in content["images"]}
+            files = {image["file_name"]: image["id"] for image in content["images"]}
+            count = Counter(Path(file).name for file in files)
+            names = {Path(file).name: number for file, number in files.items()}
+            images = {name: number for name, number in names.items() if count[name] == 1} | files
             classes = {item["name"]: item["id"] for item in content.get("categories", ())}
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(path, f"not a COCO annotation file: {error!r}") from error

@@ -57,15 +57,16 @@ class Entry:
         """The entry of a file's JSON.
 
         Raises:
-            KeyError, TypeError, ValueError: it is none.
+            KeyError, TypeError, ValueError, OverflowError: it is none.
         """
+        file, width, height = value["file"], value["width"], value["height"]
+        if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
+            raise TypeError("file must be a text, width and height must be whole numbers")
         found = tuple(
             Detection(item["label"], float(item["score"]), _box(item["box"]))
             for item in value["detections"]
         )
-        return cls(
-            value["file"], value["width"], value["height"], value.get("proposals", {}), found
-        )
+        return cls(file, width, height, value.get("proposals", {}), found)
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,17 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
         raise FormatError(path, f"not JSON: {error}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FormatError(path, f'must be an object with "format": "{FORMAT}"')
+    for key in ("classes", "images"):
+        if not isinstance(content.get(key, []), list):
+            raise FormatError(path, f'"{key}" must be a list')
     entries = []
     for number, value in enumerate(content.get("images", [])):
         try:
             entries.append(Entry.from_json(value))
-        except (KeyError, TypeError, ValueError) as error:
-            raise FormatError(path, f"images[{number}] is not an image's entry: {error!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FormatError(
+                path, f"images[{number}] is not an image's entry: {error!r}"
+            ) from error
     return tuple(content.get("classes", ())), entries
 
 

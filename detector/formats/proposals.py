@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,8 +30,8 @@ def from_json(line: Mapping[str, Any]) -> Proposals:
     """The proposals of a line, in canonical order.
 
     Raises:
-        KeyError, TypeError, ValueError: it is none, or a box has no area inside the image or is
-            not in whole pixels.
+        KeyError, TypeError, ValueError, OverflowError: it is none, or a box has no area inside
+            the image or is not in whole pixels, or there is not a score and a source for each.
     """
     boxes = np.array(line["boxes"], np.float32).reshape(-1, 4)
     x1, y1, x2, y2 = boxes.T
@@ -41,9 +42,11 @@ def from_json(line: Mapping[str, Any]) -> Proposals:
             f"box {boxes[~good][0].tolist()} must be x1 < x2, y1 < y2 in whole pixels inside the "
             f"{line['width']}x{line['height']} image"
         )
+    given = Proposals(
+        boxes, np.array(line["scores"], np.float32), np.array(line["sources"], np.str_)
+    )
     order = np.lexsort((y2, x2, y1, x1))
-    scores = np.array(line["scores"], np.float32)
-    return Proposals(boxes[order], scores[order], np.array(line["sources"], np.str_)[order])
+    return Proposals(boxes[order], given.scores[order], given.sources[order])
 
 
 class ProposalsFile:
@@ -60,6 +63,7 @@ class ProposalsFile:
             self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed with the object
         except OSError as error:
             raise FormatError(path, f"cannot be read: {error.strerror}") from error
+        weakref.finalize(self, self._file.close)
         offset = 0
         for number, line in enumerate(self._file, start=1):
             try:
@@ -84,7 +88,7 @@ class ProposalsFile:
         line = json.loads(self._file.readline())
         try:
             proposals, size = from_json(line), (line["width"], line["height"])
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(self.path, f"not a line of proposals: {error}", number) from error
         if size != (width, height):
             raise MissingProposals(

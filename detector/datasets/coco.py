@@ -1,0 +1,82 @@
+"""Ground truth in COCO's format, with VOC's `difficult` where it is given."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.errors import FormatError
+
+
+def read(path: Path) -> GroundTruth:
+    """The ground truth of an annotation file.
+
+    Raises:
+        FormatError: naming the file and the first item that is wrong.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(path, f"not JSON: {error}") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')
+    try:
+        categories = sorted((item["id"], item["name"]) for item in content["categories"])
+        label_of = {number: label for label, (number, _) in enumerate(categories)}
+        by_image: dict[int, list[dict[str, Any]]] = {item["id"]: [] for item in content["images"]}
+    except (KeyError, TypeError) as error:
+        raise FormatError(path, f"an image or a category lacks {error}") from error
+    for number, item in enumerate(content["annotations"]):
+        _check(path, f"annotations[{number}]", item, by_image, label_of)
+        by_image[item["image_id"]].append(item)
+    images = [_image(path, item, by_image[item["id"]], label_of) for item in content["images"]]
+    return GroundTruth({name: number for number, name in categories}, tuple(images))
+
+
+def _check(
+    path: Path, where: str, item: Any, images: dict[int, Any], label_of: dict[int, int]
+) -> None:
+    try:
+        if item["image_id"] not in images:
+            raise FormatError(path, f"{where}: unknown image_id {item['image_id']}")
+        if item["category_id"] not in label_of:
+            raise FormatError(path, f"{where}: unknown category_id {item['category_id']}")
+        x, y, width, height = map(float, item["bbox"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FormatError(
+            path, f"{where}: needs image_id, category_id and bbox [x, y, width, height] ({error!r})"
+        ) from error
+    if not (width > 0 and height > 0 and math.isfinite(x + y + width + height)):
+        raise FormatError(path, f"{where}: bbox {item['bbox']} must have a width and a height")
+
+
+def _image(
+    path: Path, image: dict[str, Any], items: list[dict[str, Any]], label_of: dict[int, int]
+) -> AnnotatedImage:
+    sides = [list(map(float, item["bbox"])) for item in items]
+    boxes = np.array(sides, np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]  # x, y, width, height to corners
+    try:
+        file, width, height = image["file_name"], image["width"], image["height"]
+    except KeyError as error:
+        raise FormatError(path, f"image {image['id']} lacks {error}") from error
+    if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
+        raise FormatError(
+            path, f"image {image['id']}: file_name must be a text, width and height whole numbers"
+        )
+    return AnnotatedImage(
+        file,
+        width,
+        height,
+        boxes,
+        np.array([label_of[item["category_id"]] for item in items], np.int64),
+        np.array([bool(item.get("difficult")) for item in items], np.bool_),
+    )

@@ -1,0 +1,40 @@
+"""Annotated images, whatever format they came in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from proposals.types import Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """The objects of an image.
+
+    Args:
+        file: its name, relative to the folder of images.
+        width: in pixels.
+        height: in pixels.
+        boxes: `float32 [N, 4]`, x1, y1, x2, y2, 0-based, x2 and y2 exclusive.
+        labels: `int64 [N]`, indices of classes.
+        difficult: `bool [N]`, VOC's mark of objects that do not count in scores.
+    """
+
+    file: str
+    width: int
+    height: int
+    boxes: Boxes
+    labels: NDArray[np.int64]
+    difficult: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class GroundTruth:
+    """A data set: its classes, by name and by the id that its format gives them, and its images."""
+
+    classes: Mapping[str, int]
+    images: tuple[AnnotatedImage, ...]

@@ -1,0 +1,110 @@
+"""Fixtures for all tests: photos where they are, and a detector that takes milliseconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+from safetensors.torch import save_file
+
+from detector import Detector
+from detector.bundle import Bundle, pack
+from detector.googlenet import GoogLeNet
+from detector.manifest import Recipe
+from proposals import Image
+
+DATA = Path(os.environ.get("DETECTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def needs(path: Path) -> Path:
+    """The path, if it is there; otherwise the test is skipped."""
+    if not path.exists():
+        pytest.skip(f"needs {path.name}; DETECTOR_DATA names the folder of the data")
+    return path
+
+
+@pytest.fixture(scope="session")
+def voc_photos() -> list[Path]:
+    return sorted(needs(DATA / "voc2007" / "val").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def imagenet() -> Path:
+    return needs(DATA / "imagenet_val500")
+
+
+@pytest.fixture(scope="session")
+def bvlc_weights() -> Path:
+    return needs(DATA.parent / "weights" / "bvlc_googlenet_fp16.safetensors")
+
+
+@pytest.fixture(scope="session")
+def imagenet_labels() -> Path:
+    return needs(DATA.parent / "weights" / "imagenet_synsets.txt")
+
+
+RECIPE = Recipe.model_validate(
+    {
+        "name": "tiny",
+        "version": "1",
+        "classes": ["cat", "dog", "person"],
+        "card": "# tiny\n\nSeeded random weights, for tests.\n",
+        "members": [
+            {
+                "warp": {"crop_size": 64, "resampling": "area"},
+                "architecture": {"width": 0.25, "normalisation": normalisation},
+            }
+            for normalisation in ("lrn", "batchnorm")
+        ],
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("weights")
+    paths = []
+    for seed, member in enumerate(RECIPE.members):
+        torch.manual_seed(seed)
+        network = GoogLeNet(4, crop_size=64, architecture=member.architecture)
+        network.classifier.weight.data *= 20  # so that scores differ from box to box
+        paths.append(folder / f"{seed}.safetensors")
+        save_file(network.state_dict(), paths[-1])
+    return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_weights: list[Path]) -> Bundle:
+    return pack(tmp_path_factory.mktemp("bundles") / "tiny", RECIPE, tiny_weights)
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(tiny_bundle: Bundle) -> Iterator[Detector]:
+    with Detector(tiny_bundle, device="cpu") as detector:
+        yield detector
+
+
+def scene(seed: int, width: int = 120, height: int = 90) -> Image:
+    """A synthetic photo: a few coloured rectangles on grey, `uint8 [H, W, 3]`."""
+    rng = np.random.default_rng(seed)
+    image = np.full((height, width, 3), 128, np.uint8)
+    for _ in range(4):
+        x1, x2 = np.sort(rng.choice(width + 1, 2, replace=False))
+        y1, y2 = np.sort(rng.choice(height + 1, 2, replace=False))
+        image[y1:y2, x1:x2] = rng.integers(0, 256, 3)
+    return image
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder with three photos, one of them in a subfolder."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for number, name in enumerate(["a.png", "b c é.png", "more/d.png"]):
+        PillowImage.fromarray(scene(number)).save(folder / name)
+    return folder

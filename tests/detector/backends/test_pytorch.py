@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from detector.backends.pytorch import PyTorchBackend, choose_precision
+from detector.bundle import Bundle
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, member: int) -> None:
+    described = tiny_bundle.manifest.members[member]
+    torch.manual_seed(0)
+    crops = 50 * torch.randn(6, 64, 64, 3)
+    with torch.inference_mode():
+        logits = tiny_bundle.network(described)(crops.permute(0, 3, 1, 2))
+        expected = logits.softmax(dim=1).numpy()
+    cpu = torch.device("cpu")
+    exact = PyTorchBackend(tiny_bundle.network(described), cpu, "float32")(crops)
+    np.testing.assert_allclose(exact, expected, atol=1e-5)
+    near = PyTorchBackend(tiny_bundle.network(described), cpu, "bfloat16")(crops)
+    np.testing.assert_allclose(near, expected, atol=0.05)
+    np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-6)
+
+
+def test_precision_that_is_asked_for_is_taken() -> None:
+    cpu = torch.device("cpu")
+    assert choose_precision("float32", cpu) == "float32"
+    assert choose_precision("bfloat16", cpu) == "bfloat16"
+    assert choose_precision("auto", cpu) in ("bfloat16", "float32")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_agrees_with_the_processor(tiny_bundle: Bundle) -> None:
+    described = tiny_bundle.manifest.members[0]
+    torch.manual_seed(0)
+    crops = 50 * torch.randn(6, 64, 64, 3)
+    results = [
+        PyTorchBackend(tiny_bundle.network(described), torch.device(name), "float32")(crops)
+        for name in ("cpu", "cuda")
+    ]
+    np.testing.assert_allclose(results[1], results[0], atol=1e-4)

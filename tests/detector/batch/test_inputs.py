@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from detector.batch.inputs import find_images
+from detector.errors import FormatError, SettingsError
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in [
+        "one/b.JPG", "one/a.png", "one/sub/c.webp", "one/notes.txt", "one/.hidden.png",
+        "one/.cache/d.png", "two/a.png", "two/odd[1].gif",
+    ]:  # fmt: skip
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return tmp_path
+
+
+def names(*patterns: Path | str, leave_out: list[Path] | None = None) -> list[str]:
+    found = find_images([str(pattern) for pattern in patterns], leave_out=leave_out or [])
+    assert all(path.is_file() for _, path in found)
+    return [name for name, _ in found]
+
+
+def test_folder_is_searched_for_images(tree: Path) -> None:
+    assert names(tree / "one") == ["a.png", "b.JPG", "sub/c.webp"]
+
+
+def test_names_are_relative_to_what_all_have_in_common(tree: Path) -> None:
+    expected = ["one/a.png", "one/b.JPG", "one/sub/c.webp", "two/a.png", "two/odd[1].gif"]
+    assert names(tree / "one", tree / "two") == expected
+    assert names(tree / "two" / "a.png", tree / "one" / "a.png") == ["one/a.png", "two/a.png"]
+
+
+def test_file_is_taken_whatever_its_suffix(tree: Path) -> None:
+    assert names(tree / "one" / "notes.txt") == ["notes.txt"]
+
+
+def test_globs(tree: Path) -> None:
+    assert names(tree / "*" / "a.png") == ["one/a.png", "two/a.png"]
+    assert names(tree / "**" / "*.webp") == ["c.webp"]
+
+
+def test_name_that_looks_like_a_glob_is_a_name(tree: Path) -> None:
+    assert names(tree / "two" / "odd[1].gif") == ["odd[1].gif"]
+
+
+def test_lists(tree: Path) -> None:
+    file = tree / "list.txt"
+    file.write_text(f"{tree}/one/a.png\n\n{tree}/two\n")
+    assert names(f"@{file}") == ["one/a.png", "two/a.png", "two/odd[1].gif"]
+
+
+def test_each_image_once(tree: Path) -> None:
+    assert names(tree / "two", tree / "two" / "a.png") == ["a.png", "odd[1].gif"]
+
+
+def test_folders_can_be_left_out(tree: Path) -> None:
+    assert names(tree / "one", leave_out=[tree / "one" / "sub"]) == ["a.png", "b.JPG"]
+
+
+def test_link_to_a_parent_ends(tree: Path) -> None:
+    (tree / "two" / "round").symlink_to(tree / "two")
+    assert names(tree / "two") == ["a.png", "odd[1].gif"]
+
+
+def test_name_that_is_not_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    (tmp_path / name).touch()
+    assert names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("absent", "absent: nothing there; give a folder"),
+        ("*.xyz", "nothing there"),
+        ("empty", "no image in .*empty: suffixes are .bmp, .dib"),
+    ],
+)
+def test_nothing_found(tree: Path, pattern: str, message: str) -> None:
+    (tree / "empty").mkdir()
+    with pytest.raises(SettingsError, match=message):
+        find_images([str(tree / pattern)])
+
+
+def test_absent_list(tree: Path) -> None:
+    with pytest.raises(FormatError, match=r"absent.txt: the list of images cannot be read"):
+        find_images([f"@{tree / 'absent.txt'}"])

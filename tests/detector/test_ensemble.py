@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.crops import Pixels, cut, normalise
+from detector.ensemble import Ensemble
+from detector.manifest import Normalisation, Warp
+from proposals import Image
+
+WARP = Warp(crop_size=64)
+OTHER = Warp(crop_size=96)
+
+
+class Fake:
+    """A backend whose "probabilities" are sums over the crop, and which records its batches."""
+
+    def __init__(self, factor: float = 1.0, limit: int | None = None) -> None:
+        self.factor, self.limit = factor, limit
+        self.batches: list[int] = []
+
+    def place(self, pixels: Pixels) -> Pixels | Tensor:
+        return pixels
+
+    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+        if self.limit is not None and len(crops) > self.limit:
+            raise torch.OutOfMemoryError("too many crops")
+        self.batches.append(len(crops))
+        return np.asarray(self.factor * crops.double().sum(dim=(1, 2)).float())
+
+
+@pytest.fixture
+def image() -> Image:
+    return np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def boxes() -> NDArray[np.float32]:
+    return np.array([[x, 0, x + 10, 20] for x in range(10)], np.float32)
+
+
+def expected(image: Image, boxes: NDArray[np.float32], warp: Warp) -> NDArray[np.float32]:
+    return Fake()(cut(normalise(image, Normalisation()), boxes, warp))
+
+
+def test_members_are_averaged(image: Image, boxes: NDArray[np.float32]) -> None:
+    members = [(Fake(1), WARP), (Fake(3), WARP), (Fake(5), OTHER)]
+    ensemble = Ensemble(members, Normalisation(), classes=3, batch_size=4)
+    mean = (4 * expected(image, boxes, WARP) + 5 * expected(image, boxes, OTHER)) / 3
+    np.testing.assert_allclose(ensemble(image, boxes), mean, rtol=1e-5)
+
+
+def test_batches_have_one_size(image: Image, boxes: NDArray[np.float32]) -> None:
+    backend = Fake()
+    ensemble = Ensemble([(backend, WARP)], Normalisation(), classes=3, batch_size=4)
+    assert ensemble(image, boxes).shape == (10, 3)
+    assert backend.batches == [4, 4, 4]
+
+
+def test_no_boxes(image: Image) -> None:
+    ensemble = Ensemble([(Fake(), WARP)], Normalisation(), classes=3, batch_size=4)
+    assert ensemble(image, np.empty((0, 4), np.float32)).shape == (0, 3)
+
+
+def test_smaller_batches_after_out_of_memory(
+    image: Image, boxes: NDArray[np.float32], caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = Fake(), Fake(limit=3)
+    ensemble = Ensemble([(first, WARP), (second, OTHER)], Normalisation(), classes=3, batch_size=8)
+    mean = (expected(image, boxes, WARP) + expected(image, boxes, OTHER)) / 2
+    np.testing.assert_allclose(ensemble(image, boxes), mean, rtol=1e-5)
+    assert second.batches == [2] * 5
+    assert [record.getMessage()[-27:] for record in caplog.records] == [
+        "batches of 4 crops from now",
+        "batches of 2 crops from now",
+    ]
+    first.batches.clear()
+    ensemble(image, boxes)
+    assert first.batches == [2] * 5, "the smaller batch stays"
+
+
+def test_out_of_memory_for_a_single_crop_is_an_error(
+    image: Image, boxes: NDArray[np.float32]
+) -> None:
+    ensemble = Ensemble([(Fake(limit=0), WARP)], Normalisation(), classes=3, batch_size=2)
+    with pytest.raises(torch.OutOfMemoryError):
+        ensemble(image, boxes)

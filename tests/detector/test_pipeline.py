@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from detector import Detector, ImageError
+from detector.bundle import Bundle
+from detector.crops import cut, normalise
+from detector.errors import NotAnImage, SettingsError, UnreadableImage
+from detector.settings import Settings
+from proposals import SelectiveSearch
+
+
+def test_the_ways_to_hand_in_an_image_agree(tiny_detector: Detector, photos: Path) -> None:
+    path = photos / "a.png"
+    expected = tiny_detector.detect(path)
+    with PillowImage.open(path) as opened:
+        array = np.asarray(opened)
+        for source in (str(path), path.read_bytes(), opened, array):
+            assert tiny_detector.detect(source).detections == expected.detections
+    assert (expected.width, expected.height) == (120, 90)
+    assert expected.seconds is not None
+    assert set(expected.seconds) == {"decode", "proposals", "classify"}
+
+
+def test_boxes_are_proposals_and_scores_the_members_mean(
+    tiny_detector: Detector, tiny_bundle: Bundle, photos: Path
+) -> None:
+    """The whole way again by hand, in float32 and one crop at a time."""
+    with PillowImage.open(photos / "a.png") as opened:
+        image = np.asarray(opened)
+    boxes = SelectiveSearch()(image).boxes
+    result = tiny_detector.detect(image)
+    assert result.proposals == {"selective_search": len(boxes), "merged": len(boxes)}
+    pixels = normalise(image, tiny_bundle.manifest.normalisation)
+    index = {tuple(box): number for number, box in enumerate(boxes.tolist())}
+    assert len(result.detections) > 3
+    for label, score, box in result.detections:
+        number = index[box]
+        probabilities = []
+        for member in tiny_bundle.manifest.members:
+            crop = cut(pixels, boxes[number : number + 1], member.warp).permute(0, 3, 1, 2)
+            with torch.inference_mode():
+                logits = tiny_bundle.network(member)(crop)
+            probabilities.append(logits.softmax(dim=1)[0].numpy())
+        mean = np.mean(probabilities, axis=0)
+        column = 1 + tiny_bundle.manifest.classes.index(label)
+        tolerance = 2e-5 if tiny_detector.precision == "float32" else 0.05
+        assert float(mean[column]) == pytest.approx(score, abs=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_crops_probabilities_do_not_depend_on_its_neighbours(
+    tiny_bundle: Bundle, photos: Path, precision: str
+) -> None:
+    settings = Settings.read(assignments=[f"classifier.precision={precision}"])
+    rng = np.random.default_rng(0)
+    with PillowImage.open(photos / "a.png") as opened:
+        image = np.asarray(opened)
+    boxes = SelectiveSearch()(image).boxes
+    with Detector(tiny_bundle, settings, device="cpu") as detector:
+        together = detector.ensemble(image, boxes)
+        for _ in range(3):
+            some = rng.permutation(len(boxes))[: len(boxes) // 2]
+            assert (detector.ensemble(image, boxes[some]) == together[some]).all()
+
+
+def test_run_keeps_the_order_and_reports_bad_files(tiny_detector: Detector, photos: Path) -> None:
+    bad = photos / "bad.jpg"
+    bad.write_text("not an image")
+    paths = [photos / "a.png", bad, photos / "b c é.png", photos / "absent.png"]
+    results = list(tiny_detector.run(paths, workers=2))
+    assert results[0].detections == tiny_detector.detect(paths[0]).detections
+    assert results[2].detections == tiny_detector.detect(paths[2]).detections
+    assert isinstance(results[1].error, NotAnImage)
+    assert isinstance(results[3].error, UnreadableImage)
+    assert str(results[3].error).startswith(str(paths[3]))
+
+
+def test_images_without_proposals_have_no_detections(tiny_detector: Detector) -> None:
+    result = tiny_detector.detect(np.zeros((30, 20000, 3), np.uint8))
+    assert result.detections == ()
+    assert result.proposals == {"merged": 0}
+
+
+def test_detect_raises_on_a_bad_image(tiny_detector: Detector) -> None:
+    with pytest.raises(ImageError, match="bytes: the file is empty"):
+        tiny_detector.detect(b"")
+
+
+def test_exif_rotation_puts_boxes_on_the_upright_image(
+    tiny_detector: Detector, photos: Path
+) -> None:
+    with PillowImage.open(photos / "a.png") as opened:
+        upright = opened.convert("RGB")
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6  # stored turned by 90 degrees against the clock
+    buffer = io.BytesIO()
+    upright.transpose(PillowImage.Transpose.ROTATE_90).save(buffer, "PNG", exif=exif)
+    turned = tiny_detector.detect(buffer.getvalue())
+    assert turned.detections == tiny_detector.detect(upright).detections
+    assert (turned.width, turned.height) == upright.size
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("tpu", "device 'tpu': allowed are auto, cpu, cuda and cuda:N"),
+        ("cpu:1", "allowed are"),
+        ("cuda:99", "this machine has [0-9]+ GPUs"),
+    ],
+)
+def test_unknown_devices(tiny_bundle: Bundle, device: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Detector(tiny_bundle, device=device)
+
+
+def test_unknown_class(tiny_bundle: Bundle) -> None:
+    settings = Settings.read(assignments=['detections.classes=["cow"]'])
+    with pytest.raises(SettingsError, match="class 'cow': this bundle has cat, dog, person"):
+        Detector(tiny_bundle, settings)
+
+
+def test_members_can_be_fewer(tiny_bundle: Bundle, photos: Path) -> None:
+    one = Settings.read(assignments=["classifier.members=1"])
+    with Detector(tiny_bundle, one, device="cpu") as first, Detector(tiny_bundle) as both:
+        path = photos / "a.png"
+        assert first.detect(path).detections != both.detect(path).detections
+
+
+def test_shipped_detector_finds_the_cat() -> None:
+    import skimage.data
+
+    with Detector.load(preset="fast") as detector:
+        best = detector.detect(Path(skimage.data.__path__[0]) / "chelsea.png").detections[0]
+    assert best.label == "cat"
+    assert best.score > 0.8

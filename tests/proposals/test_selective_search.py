@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detector.images import load
+from proposals import ENGINES, Image, SelectiveSearch
+from proposals.selective_search import resize
+from proposals.types import Superpixels
+
+
+def noise(height: int, width: int, seed: int = 0) -> Image:
+    """Coarse coloured blocks, `uint8 [height, width, 3]`: something to segment."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (height // 15 + 1, width // 15 + 1, 3), dtype=np.uint8)
+    return blocks.repeat(15, axis=0).repeat(15, axis=1)[:height, :width]
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "working"),
+    [
+        pytest.param(1, 1, (500, 500), id="one pixel"),
+        pytest.param(375, 500, (375, 500), id="a VOC photo"),
+        pytest.param(3000, 4000, (375, 500), id="a large photo"),
+        pytest.param(500, 375, (667, 500), id="a portrait"),
+        pytest.param(3000, 1000, (1000, 333), id="a high portrait"),
+        pytest.param(30, 20000, (1, 500), id="a strip"),
+        pytest.param(20000, 30, (1000, 2), id="a high strip"),
+    ],
+)
+def test_working_size(height: int, width: int, working: tuple[int, int]) -> None:
+    assert resize(np.zeros((height, width, 3), np.uint8)).shape[:2] == working
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        pytest.param(1, 1, [[0, 0, 1, 1]], id="one pixel"),
+        pytest.param(2, 2, [[0, 0, 2, 2]], id="four pixels"),
+        pytest.param(1, 500, [], id="a line"),
+        pytest.param(500, 1, [], id="a column"),
+        pytest.param(30, 20000, [], id="a strip"),
+        pytest.param(20000, 30, [], id="a high strip"),
+        pytest.param(100, 150, [[0, 0, 150, 100]], id="flat grey"),
+    ],
+)
+def test_tiny_flat_and_extreme_images(
+    engine: str, height: int, width: int, expected: list[list[float]]
+) -> None:
+    propose = ENGINES[engine](superpixels="doubled")
+    found = propose(np.full((height, width, 3), 127, np.uint8))
+    assert found.boxes.tolist() == expected
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("height", "width"), [(200, 300), (300, 150), (61, 700)])
+def test_boxes_are_canonical_whole_pixels_inside_the_image(
+    engine: str, height: int, width: int
+) -> None:
+    found = ENGINES[engine](superpixels="doubled")(noise(height, width))
+    boxes = found.boxes
+    assert len(found) > 3
+    assert (boxes == boxes.round()).all()
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= [width, height]).all()
+    smallest_side = 20 * max(width / 500, height / 1000) - 1
+    assert (boxes[:, 2:] - boxes[:, :2] >= smallest_side).all()
+    listed = [tuple(box) for box in boxes.tolist()]
+    assert listed == sorted(set(listed))
+    assert found.counts() == {"selective_search": len(boxes), "merged": len(boxes)}
+
+
+def test_boxes_do_not_depend_on_what_was_searched_before_or_beside() -> None:
+    images = [noise(200, 300, seed) for seed in range(3)] + [noise(90, 400)]
+    alone = [SelectiveSearch()(image).boxes for image in images]
+    again: list[list[list[float]]] = [[] for _ in images]
+
+    def search(number: int) -> None:
+        again[number] = SelectiveSearch()(images[number]).boxes.tolist()
+
+    threads = [threading.Thread(target=search, args=(number,)) for number in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert again == [boxes.tolist() for boxes in alone]
+
+
+def test_doubled_superpixels_halve_the_proposals(voc_photos: list[Path]) -> None:
+    """On 4 photos; `benchmarks/proposals.py` has the figure for 50."""
+
+    def count(superpixels: Superpixels) -> int:
+        engine = SelectiveSearch(superpixels=superpixels)
+        return sum(len(engine(load(path))) for path in voc_photos[:4])
+
+    assert 0.45 < count("doubled") / count("rcnn") < 0.65
