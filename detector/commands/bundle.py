@@ -55,3 +55,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     bundle = pack(arguments.out, Recipe.model_validate(content), arguments.weights)
     print(f"{bundle.directory}: made and verified, sha256 {bundle.sha256}")
     return DONE
+
+
+if __name__ == "__main__":
+    raise SystemExit(command())

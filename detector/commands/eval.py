@@ -141,3 +141,7 @@ def _write_json(arguments: argparse.Namespace, content: Any) -> None:
 
 def _percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.2f}"
+
+
+if __name__ == "__main__":
+    raise SystemExit(command())

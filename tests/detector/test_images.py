@@ -221,7 +221,7 @@ def test_transparent_pixels_are_laid_over_white(mode: str, kind: str) -> None:
     options = LOSSLESS[kind] | ({"exact": True} if kind == "WEBP" else {})
     colours, opacity = pixels[:, :, :-1].astype(float), pixels[:, :, -1:] / 255
     expected = np.broadcast_to(colours * opacity + 255 * (1 - opacity), (9, 7, 3))
-    loaded = load(encode(PillowImage.fromarray(pixels, mode), kind, **options))
+    loaded = load(encode(PillowImage.frombytes(mode, (7, 9), pixels.tobytes()), kind, **options))
     assert np.abs(loaded - expected).max() <= 1
     assert loaded[0, 0].tolist() == [255, 255, 255]
     np.testing.assert_array_equal(loaded[0, 1], expected[0, 1])
@@ -240,7 +240,7 @@ def test_cmyk(kind: str) -> None:
     inks[:, 16:32], inks[:, 32:48], inks[:, 48:] = (0, 0, 0, 255), (255, 0, 0, 0), (0, 90, 200, 40)
     paper = (255 - inks[:, :, :3].astype(float)) * (255 - inks[:, :, 3:]) / 255
     options: dict[str, Any] = {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
-    loaded = load(encode(PillowImage.fromarray(inks, "CMYK"), kind, **options))
+    loaded = load(encode(PillowImage.frombytes("CMYK", (64, 16), inks.tobytes()), kind, **options))
     assert np.abs(loaded - paper).max() <= 4
 
 
@@ -257,7 +257,7 @@ def test_the_first_of_several_frames_is_taken(kind: str) -> None:
         pytest.param(b"", EmptyImage, id="empty"),
         pytest.param(b"\x00", NotAnImage, id="one byte"),
         pytest.param(b"Dear Sir or Madam,\n", NotAnImage, id="text"),
-        pytest.param(b"BM is how this letter begins. " * 9, NotAnImage, id="text like a BMP"),
+        pytest.param(b"BMW builds cars.\n", NotAnImage, id="text that begins like a BMP"),
         pytest.param(b"RIFF\x24\x00\x00\x00WAVEfmt ", NotAnImage, id="sound"),
         pytest.param(b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", UnsupportedImage, id="pdf"),
         pytest.param(b"\x00\x00\x00\x18ftypheic\x00\x00", UnsupportedImage, id="heic"),
@@ -281,17 +281,17 @@ def test_the_first_of_several_frames_is_taken(kind: str) -> None:
             encode(noise(), "PNG").replace(b"IDATx", b"IDATy"), BrokenImage, id="altered png"
         ),
         pytest.param(
-            encode(PillowImage.fromarray(np.float32([[0.5]])), "TIFF"),
+            encode(PillowImage.new("F", (3, 2)), "TIFF"),
             UnsupportedImage,
             id="floating-point tiff",
         ),
         pytest.param(
-            encode(PillowImage.fromarray(np.int32([[0, 65536]])), "TIFF"),
+            encode(PillowImage.new("I", (3, 2), 65536), "TIFF"),
             UnsupportedImage,
             id="32-bit tiff",
         ),
         pytest.param(
-            encode(PillowImage.fromarray(np.int32([[0, -1]])), "TIFF"),
+            encode(PillowImage.new("I", (3, 2), -1), "TIFF"),
             UnsupportedImage,
             id="signed tiff",
         ),
@@ -348,7 +348,7 @@ def test_the_largest_size_allowed_is_not_oversized() -> None:
 )
 def test_the_pixel_limit_is_inclusive(source: bytes | Image | PillowImage.Image) -> None:
     np.testing.assert_array_equal(load(source, max_pixels=63), noise(9, 7))
-    with pytest.raises(OversizedImage, match="7x9 .* 62 "):
+    with pytest.raises(OversizedImage, match=r"7x9 .* 62 "):
         load(source, max_pixels=62)
 
 
@@ -478,14 +478,16 @@ SMALL_FILES = small_files()
 
 def loads_or_says_why_not(data: bytes) -> None:
     try:
-        image = load(data, name="a.jpg", max_pixels=10_000)
+        outcome: Image | ImageError = load(data, name="a.jpg", max_pixels=10_000)
     except ImageError as error:
-        assert error.file == "a.jpg"
-        assert error.message
-        assert "\n" not in error.message
+        outcome = error
+    if isinstance(outcome, ImageError):
+        assert outcome.file == "a.jpg"
+        assert outcome.message
+        assert "\n" not in outcome.message
     else:
-        assert is_rgb(image)
-        assert 0 < image.size <= 30_000
+        assert is_rgb(outcome)
+        assert 0 < outcome.size <= 30_000
 
 
 @pytest.mark.parametrize("kind", SMALL_FILES)

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from detector import __version__
+from detector.bundle import Bundle
+from detector.commands.run import command
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def tiny(tiny_bundle: Bundle) -> list[str]:
+    return ["--bundle", str(tiny_bundle.directory), "--device", "cpu"]
+
+
+def test_folder_to_file(
+    tiny: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, stats = tmp_path / "o" / "dets.json", tmp_path / "stats.json"
+    arguments = ["--images", str(photos), "--out", str(out), "--stats", str(stats), *tiny]
+    assert command(arguments) == 0
+    assert len(json.loads(out.read_bytes())["images"]) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "3 images (0 done before, 0 failed)" in printed.err
+    measured = json.loads(stats.read_text())
+    assert measured["computed"] == 3
+    assert set(measured["seconds"]) == {"classify", "decode", "proposals"}
+    assert measured["peak_memory_bytes"] > 1e8
+
+
+def test_folder_of_odd_files(tiny: list[str], tmp_path: Path) -> None:
+    """Good ones are detected, bad ones listed with their reason, and the exit code says so."""
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    photo = PillowImage.fromarray(rng.integers(0, 256, (60, 80, 3), dtype=np.uint8))
+    photo.convert("CMYK").save(folder / "cmyk.jpg")
+    deep = np.asarray(photo.convert("L")).astype(np.uint16) * 257
+    PillowImage.fromarray(deep).save(folder / "deep.png")
+    photo.convert("RGBA").save(folder / "clear.png")
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    photo.save(folder / "turned.jpg", exif=exif)
+    PillowImage.new("RGB", (1, 1)).save(folder / "one.png")
+    PillowImage.new("RGB", (20000, 30)).save(folder / "strip.png")
+    photo.save(folder / "Ünïcode name.webp")
+    photo.save(folder / "cut.jpg")
+    (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-900])
+    (folder / "text.jpg").write_text("I am no image")
+    (folder / "empty.gif").touch()
+    out = tmp_path / "dets.json"
+    assert command(["--images", str(folder), "--out", str(out), "--quiet", *tiny]) == 1
+    content = json.loads(out.read_bytes())
+    sizes = {image["file"]: (image["width"], image["height"]) for image in content["images"]}
+    assert sizes == {
+        "cmyk.jpg": (80, 60), "deep.png": (80, 60), "clear.png": (80, 60), "one.png": (1, 1),
+        "turned.jpg": (60, 80), "strip.png": (20000, 30), "Ünïcode name.webp": (80, 60),
+    }  # fmt: skip
+    failed = {item["file"]: item["error"] for item in content["failed"]}
+    assert failed == {
+        "cut.jpg": "truncated-image", "empty.gif": "empty-image", "text.jpg": "not-an-image",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["native", "coco", "voc", "ilsvrc", "yolo", "csv"])
+def test_formats(tiny: list[str], photos: Path, tmp_path: Path, form: str) -> None:
+    (photos / "b c é.png").unlink()  # VOC allows no spaces
+    out = tmp_path / "out"
+    assert command(["--images", str(photos), "--out", str(out), "--format", form, *tiny]) == 0
+    files = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out]
+    expected = {"voc": {f"comp4_det_test_{name}.txt" for name in ("cat", "dog", "person")},
+                "yolo": {"classes.txt", "a.txt", "d.txt"}}  # fmt: skip
+    assert {path.name for path in files} == expected.get(form, {"out"})
+    assert any(path.stat().st_size for path in files)
+
+
+def test_options_reach_the_settings(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--preset", "paper", "--score-threshold", "0.25", "--max-detections", "3"]
+    arguments += ["--classes", "cat, dog", "--set", "proposals.superpixels=rcnn"]
+    assert command([*arguments, "--print-config", *tiny]) == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    assert printed["proposals"]["superpixels"] == "rcnn"
+    assert printed["detections"] == {
+        "score_threshold": 0.25, "nms_iou": 0.3, "max_detections": 3,
+        "max_detections_per_class": 100, "classes": ["cat", "dog"],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "--images PATH… and --out FILE are needed", id="nothing"),
+        pytest.param(["--images", "absent", "--out", "o"], "absent: nothing there", id="absent"),
+        pytest.param(["--bundle", "absent"], "absent: no bundle: give a directory", id="bundle"),
+        pytest.param(["--preset", "best"], "unknown preset 'best': allowed are", id="preset"),
+        pytest.param(["--set", "x=1"], "--set x=1: must be table.key=value", id="set"),
+        pytest.param(
+            ["--score-threshold", "2"], "option: detections.score_threshold: ", id="threshold"
+        ),
+        pytest.param(
+            ["--images", ".", "--out", ".", "--format", "native"], "--out .: is a folder", id="out"
+        ),
+        pytest.param(
+            ["--images", ".", "--out", "o", "--workers", "0"],
+            "--workers 0: must be 1",
+            id="workers",
+        ),
+    ],
+)
+def test_wrong_calls_are_one_line_and_exit_code_2(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(arguments) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}")
+    assert printed.count("\n") == 1
+    command([*arguments, "--debug"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        command(["--version"])
+    assert capsys.readouterr().out == f"detector-run {__version__}\n"
+
+
+def test_interruption_keeps_what_is_done(tiny: list[str], photos: Path, tmp_path: Path) -> None:
+    for number in range(60):
+        (photos / f"{number}.png").write_bytes((photos / "a.png").read_bytes())
+    out = tmp_path / "dets.json"
+    arguments = ["--images", str(photos), "--out", str(out), *tiny]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "detector.commands.run", *arguments],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with process:
+        journal = Path(f"{out}.journal")
+        while process.poll() is None and (
+            not journal.exists() or journal.read_bytes().count(b"\n") < 4
+        ):
+            pass
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+        _, printed = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert printed.decode().endswith("interrupted: the same command goes on from here\n")
+    assert b"Traceback" not in printed
+    assert not out.exists()
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 3 <= done < 63
+    assert command([*arguments, "--stats", str(tmp_path / "stats.json")]) == 0
+    assert json.loads((tmp_path / "stats.json").read_text())["resumed"] == done

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.evaluation.average_precision import area, eleven_points
+
+rankings = st.lists(st.booleans(), max_size=30).flatmap(
+    lambda right: st.tuples(st.just(right), st.integers(max(1, sum(right)), sum(right) + 10))
+)
+
+
+def points(right: list[bool], positives: int) -> list[tuple[Fraction, Fraction]]:
+    """Recall and precision after each detection, exactly."""
+    return [
+        (Fraction(sum(right[:n]), positives), Fraction(sum(right[:n]), n))
+        for n in range(1, len(right) + 1)
+    ]
+
+
+def literal_area(right: list[bool], positives: int) -> Fraction:
+    """`VOCap.m` step by step: sentinels, envelope from behind, sum where recall changes."""
+    curve = points(right, positives)
+    recall = [Fraction(0), *(r for r, _ in curve), Fraction(1)]
+    precision = [Fraction(0), *(p for _, p in curve), Fraction(0)]
+    for index in range(len(precision) - 2, -1, -1):
+        precision[index] = max(precision[index], precision[index + 1])
+    return sum(
+        ((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall))), Fraction(0)
+    )
+
+
+def literal_eleven_points(right: list[bool], positives: int) -> Fraction:
+    curve = points(right, positives)
+    best = [
+        max((p for r, p in curve if r >= Fraction(point, 10)), default=Fraction(0))
+        for point in range(11)
+    ]
+    return sum(best, Fraction(0)) / 11
+
+
+@given(rankings)
+def test_equal_the_literal_rules(case: tuple[list[bool], int]) -> None:
+    right, positives = case
+    flags = np.array(right, np.bool_)
+    assert area(flags, positives) == pytest.approx(float(literal_area(right, positives)), abs=1e-12)
+    expected = float(literal_eleven_points(right, positives))
+    assert eleven_points(flags, positives) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("right", "positives", "by_area", "by_points"),
+    [
+        pytest.param([], 3, 0, 0, id="nothing found"),
+        pytest.param([True], 1, 1, 1, id="all found"),
+        pytest.param([True], 3, 1 / 3, 4 / 11, id="one of three"),
+        pytest.param([False, True], 1, 0.5, 0.5, id="second"),
+        pytest.param([True, False, True], 2, 0.5 + 1 / 3, (6 + 5 * 2 / 3) / 11, id="a gap"),
+    ],
+)
+def test_known_values(right: list[bool], positives: int, by_area: float, by_points: float) -> None:
+    flags = np.array(right, np.bool_)
+    assert area(flags, positives) == pytest.approx(by_area, abs=1e-12)
+    assert eleven_points(flags, positives) == pytest.approx(by_points, abs=1e-12)
