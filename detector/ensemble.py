@@ -44,7 +44,7 @@ class Ensemble:
         self._by_warp: dict[Warp, list[Backend]] = {}
         for backend, warp in members:
             self._by_warp.setdefault(warp, []).append(backend)
-        self._members = len(members)
+        self.backends = [backend for backend, _ in members]
 
     def __call__(self, image: Image, boxes: Boxes) -> NDArray[np.float32]:
         """Mean probabilities `float32 [N, classes]` of boxes `[N, 4]`; column 0 is background."""
@@ -68,4 +68,4 @@ class Ensemble:
                     continue
                 total[start:end] += batch
                 start = end
-        return total / np.float32(self._members)
+        return total / np.float32(len(self.backends))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
@@ -45,15 +45,15 @@ class Result:
     width: int = 0
     height: int = 0
     detections: tuple[Detection, ...] = ()
-    proposals: Mapping[str, int] | None = None
-    seconds: Mapping[str, float] | None = None
+    proposals: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
     error: ImageError | None = None
 
 
 class Detector:
     """Proposals, an ensemble that classifies them, and the rule that selects detections.
 
-    Use it as a context manager, or not at all like one: it holds memory, nothing else.
+    As a context manager it lets go of its memory at the end; otherwise it needs no closing.
     """
 
     def __init__(

@@ -126,7 +126,7 @@ def run(
                 proposals_journal.append(_proposals_record(task.name, prepared) | digest)
             journal.append(record.to_json() | digest)
             summary.computed += 1
-            summary.seconds.update(result.seconds or {})
+            summary.seconds.update(result.seconds)
             progress(summary.resumed + summary.computed)
 
         header = Header(
@@ -168,8 +168,7 @@ def _is_finished(name: str, path: Path, journals: Sequence[Journal]) -> bool:
 def _record(name: str, result: Result) -> Entry | Failure:
     if result.error is not None:
         return Failure(name, result.error.code, result.error.message)
-    proposals = result.proposals or {}
-    return Entry(name, result.width, result.height, proposals, result.detections)
+    return Entry(name, result.width, result.height, result.proposals, result.detections)
 
 
 def _from_journal(record: dict[str, Any]) -> Entry | Failure:

@@ -24,7 +24,6 @@ def test_the_ways_to_hand_in_an_image_agree(tiny_detector: Detector, photos: Pat
         for source in (str(path), path.read_bytes(), opened, array):
             assert tiny_detector.detect(source).detections == expected.detections
     assert (expected.width, expected.height) == (120, 90)
-    assert expected.seconds is not None
     assert set(expected.seconds) == {"decode", "proposals", "classify"}
 
 
