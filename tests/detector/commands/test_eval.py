@@ -10,7 +10,7 @@ from detector.commands.eval import command
 
 
 @pytest.fixture
-def annotations(photos: Path, tmp_path: Path) -> Path:
+def truth(photos: Path, tmp_path: Path) -> Path:
     names = ["a.png", "b c é.png", "more/d.png"]
     content = {
         "images": [
@@ -28,10 +28,10 @@ def annotations(photos: Path, tmp_path: Path) -> Path:
 
 
 def test_detects_first_and_goes_on(
-    tiny_bundle: Bundle, photos: Path, annotations: Path, tmp_path: Path
+    tiny_bundle: Bundle, photos: Path, truth: Path, tmp_path: Path
 ) -> None:
     scores, out = tmp_path / "scores.json", tmp_path / "dets.json"
-    common = ["--coco", str(annotations), "--rule", "voc2007", "--json", str(scores), "--quiet"]
+    common = ["--coco", str(truth), "--rule", "voc2007", "--json", str(scores), "--quiet"]
     bundle = ["--bundle", str(tiny_bundle.directory), "--images", str(photos), "--out", str(out)]
     assert command([*common, *bundle]) == 0
     first = json.loads(scores.read_bytes())
@@ -49,13 +49,13 @@ def test_detects_first_and_goes_on(
     assert json.loads(scores.read_bytes()) == first
 
 
-def test_table(annotations: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = {"label": "cat", "score": 0.9, "box": [0, 0, 120, 90]}
     image = {"file": "a.png", "width": 120, "height": 90, "detections": [found]}
     detections = tmp_path / "dets.json"
     content = {"format": "detections/1", "classes": ["cat"], "images": [image]}
     detections.write_text(json.dumps(content))
-    arguments = ["--coco", str(annotations), "--rule", "voc2007", "--detections", str(detections)]
+    arguments = ["--coco", str(truth), "--rule", "voc2007", "--detections", str(detections)]
     assert command(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["cat", "33.33", "36.36", "3", "1"]
@@ -84,6 +84,6 @@ def test_wrong_calls(
     assert capsys.readouterr().err.startswith(f"error: {message}")
 
 
-def test_folder_of_images_is_needed(annotations: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command(["--coco", str(annotations), "--rule", "voc2007"]) == 2
+def test_folder_of_images_is_needed(truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["--coco", str(truth), "--rule", "voc2007"]) == 2
     assert "truth: no such folder: --images DIR says" in capsys.readouterr().err
