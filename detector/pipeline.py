@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 import cv2
@@ -131,8 +130,8 @@ class Detector:
     ) -> Iterator[Result]:
         """Find the objects in many files; results come in the order of the paths.
 
-        Proposals are computed ahead in worker processes. A file that cannot be used gives a
-        result with its `error`.
+        Proposals are computed ahead in worker processes, so a script must call this under
+        `if __name__ == "__main__":`. A file that cannot be used gives a result with its `error`.
 
         Args:
             workers: number of processes; one less than there are cores, if not given.
@@ -182,12 +181,7 @@ class Detector:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from detector.batch.inputs import Input
 from detector.bundle import Bundle
-from detector.commands.options import DONE, Arguments, add_detector_options, main, parser
+from detector.commands.options import (
+    DONE,
+    SOME_FAILED,
+    Arguments,
+    add_detector_options,
+    main,
+    name_failures,
+    parser,
+)
 from detector.commands.progress import Progress
 from detector.datasets import coco
 from detector.datasets.ground_truth import GroundTruth
@@ -46,24 +55,31 @@ def _parser() -> argparse.ArgumentParser:
 def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(_settings(arguments, Bundle.load(arguments.bundle)).to_toml(), end="")
-    elif arguments.coco and not arguments.classification:
-        _evaluate_detections(arguments)
-    elif arguments.classification and not arguments.coco:
-        _evaluate_classification(arguments)
-    else:
-        raise SettingsError("one of --coco ANNOTATIONS.json and --classification DIR is needed")
-    return DONE
+        return DONE
+    if arguments.coco and not arguments.classification:
+        return _evaluate_detections(arguments)
+    if arguments.classification and not arguments.coco:
+        return _evaluate_classification(arguments)
+    raise SettingsError("one of --coco ANNOTATIONS.json and --classification DIR is needed")
 
 
-def _evaluate_detections(arguments: argparse.Namespace) -> None:
+def _evaluate_detections(arguments: argparse.Namespace) -> int:
     if arguments.rule is None:
         raise SettingsError("--coco needs --rule: allowed is voc2007")
     truth = coco.read(arguments.coco)
-    path = arguments.detections or _detect(arguments, truth)
+    failures: Sequence[native.Failure] = ()
+    path = arguments.detections
+    if path is None:
+        path, failures = _detect(arguments, truth)
     result = voc.score(truth, native.read(path)[1])
     _write_json(arguments, voc.to_json(result))
-    if arguments.quiet:
-        return
+    name_failures(failures)
+    if not arguments.quiet:
+        _print_scores(result, path)
+    return SOME_FAILED if failures else DONE
+
+
+def _print_scores(result: voc.Score, path: Path) -> None:
     print(f"{'class':<20}{'AP':>8}{'11-point':>10}{'objects':>9}{'detections':>12}")
     for item in result.classes:
         columns = f"{_percent(item.ap):>8}{_percent(item.ap_11point):>10}"
@@ -73,7 +89,9 @@ def _evaluate_detections(arguments: argparse.Namespace) -> None:
     print(f"{result.images} images, {missing} of them not in {path}; rule: {voc.RULE}")
 
 
-def _detect(arguments: argparse.Namespace, truth: GroundTruth) -> Path:
+def _detect(
+    arguments: argparse.Namespace, truth: GroundTruth
+) -> tuple[Path, Sequence[native.Failure]]:
     from detector.batch.runner import Outputs, run
     from detector.pipeline import Detector
 
@@ -88,8 +106,8 @@ def _detect(arguments: argparse.Namespace, truth: GroundTruth) -> Path:
         Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
         Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
     ):
-        run(detector, inputs, Outputs(out), workers=arguments.workers, progress=progress)
-    return out
+        summary = run(detector, inputs, Outputs(out), workers=arguments.workers, progress=progress)
+    return out, summary.failures
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
@@ -102,7 +120,7 @@ def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
     )
 
 
-def _evaluate_classification(arguments: argparse.Namespace) -> None:
+def _evaluate_classification(arguments: argparse.Namespace) -> int:
     if not (arguments.weights and arguments.labels):
         raise SettingsError("--classification needs --weights FILE and --labels FILE")
 
@@ -131,6 +149,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         print(f"{result.images} images, centre crop, {precision}:")
         print(f"top-1 {result.top1:.3f}, top-5 {result.top5:.3f}")
+    return DONE
 
 
 def _write_json(arguments: argparse.Namespace, content: Any) -> None:

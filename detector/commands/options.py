@@ -7,15 +7,19 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from detector import __version__
 from detector.errors import DetectorError
+from detector.formats.native import Failure
 from detector.settings import PRESETS
 
 DONE, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
 """Exit codes."""
+
+Arguments = Sequence[str] | None
+"""Of a command line, without the command's own name; None means the process's."""
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -66,4 +70,8 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return DONE
 
 
-Arguments = Sequence[str] | None
+def name_failures(failures: Iterable[Failure]) -> None:
+    """A line on stderr for each image that could not be used."""
+    for failure in failures:
+        line = f"failed: {failure.file}: {failure.message}"
+        print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)

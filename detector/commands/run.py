@@ -17,6 +17,7 @@ from detector.commands.options import (
     Arguments,
     add_detector_options,
     main,
+    name_failures,
     parser,
 )
 from detector.commands.progress import Progress
@@ -129,19 +130,15 @@ def _report(arguments: argparse.Namespace, summary: Summary) -> None:
     if arguments.stats:
         with replacing(arguments.stats) as file:
             file.write(json.dumps(stats, indent=2).encode() + b"\n")
-    for failure in summary.failures:
-        line = f"failed: {failure.file}: {failure.message}"
-        print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+    name_failures(summary.failures)
     if arguments.quiet:
         return
     rate = summary.computed / summary.wall_seconds if summary.wall_seconds else 0.0
-    stages = ", ".join(
-        f"{stage} {seconds / summary.computed:.2f} s" for stage, seconds in summary.seconds.items()
-    )
+    stages = "".join(f", {stage} {spent:.1f} s" for stage, spent in summary.seconds.items())
     print(
         f"{summary.images} images ({summary.resumed} done before, {len(summary.failures)} failed), "
-        f"{summary.detections} detections in {arguments.out}; "
-        f"{rate:.2f} images a second" + (f" (each: {stages})" if stages else ""),
+        f"{summary.detections} detections in {arguments.out}\n"
+        f"{rate:.2f} images a second{stages}",
         file=sys.stderr,
     )
 

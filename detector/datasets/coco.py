@@ -30,15 +30,22 @@ def read(path: Path) -> GroundTruth:
             raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')
     try:
         categories = sorted((item["id"], item["name"]) for item in content["categories"])
+        classes = {name: number for number, name in categories}
         label_of = {number: label for label, (number, _) in enumerate(categories)}
         by_image: dict[int, list[dict[str, Any]]] = {item["id"]: [] for item in content["images"]}
     except (KeyError, TypeError) as error:
-        raise FormatError(path, f"an image or a category lacks {error}") from error
+        raise FormatError(
+            path, f"each image needs an id, each category an id and a name ({error!r})"
+        ) from error
+    if not len(classes) == len(label_of) == len(categories):
+        raise FormatError(path, "two categories have the same id or name")
+    if len(by_image) != len(content["images"]):
+        raise FormatError(path, "two images have the same id")
     for number, item in enumerate(content["annotations"]):
         _check(path, f"annotations[{number}]", item, by_image, label_of)
         by_image[item["image_id"]].append(item)
     images = [_image(path, item, by_image[item["id"]], label_of) for item in content["images"]]
-    return GroundTruth({name: number for number, name in categories}, tuple(images))
+    return GroundTruth(classes, tuple(images))
 
 
 def _check(

@@ -28,7 +28,11 @@ def truth(photos: Path, tmp_path: Path) -> Path:
 
 
 def test_detects_first_and_goes_on(
-    tiny_bundle: Bundle, photos: Path, truth: Path, tmp_path: Path
+    tiny_bundle: Bundle,
+    photos: Path,
+    truth: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     scores, out = tmp_path / "scores.json", tmp_path / "dets.json"
     common = ["--coco", str(truth), "--rule", "voc2007", "--json", str(scores), "--quiet"]
@@ -47,6 +51,9 @@ def test_detects_first_and_goes_on(
     assert json.loads(scores.read_bytes()) == first
     assert command([*common, *bundle]) == 0
     assert json.loads(scores.read_bytes()) == first
+    (photos / "a.png").write_text("no image any more")
+    assert command([*common, *bundle]) == 1
+    assert capsys.readouterr().err.startswith("failed: a.png: not an image")
 
 
 def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

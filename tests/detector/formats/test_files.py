@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from detector.formats.files import encode, replacing
@@ -41,6 +41,12 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> Non
     assert path.read_bytes() == b"new"
 
 
+def write_half(path: Path, error: type[BaseException]) -> None:
+    with replacing(path) as file:
+        file.write(b"half of the n")
+        raise error
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("old", [None, b"old"], ids=["no old file", "an old file"])
 def test_an_incomplete_file_leaves_no_trace(
@@ -49,9 +55,8 @@ def test_an_incomplete_file_leaves_no_trace(
     path = tmp_path / "out.json"
     if old is not None:
         path.write_bytes(old)
-    with pytest.raises(error), replacing(path) as file:
-        file.write(b"half of the n")
-        raise error
+    with pytest.raises(error):
+        write_half(path, error)
     assert [found.read_bytes() for found in tmp_path.iterdir()] == ([] if old is None else [old])
 
 
@@ -67,6 +72,7 @@ def test_a_folder_of_that_name_is_not_replaced(tmp_path: Path) -> None:
 @example("")
 @example("two\nlines\r\n")
 @example(os.fsdecode(b"caf\xe9 \\udce9 \xc3\xa9.jpg"))
+@settings(max_examples=50)
 def test_encoded_values_are_a_line_of_utf_8_and_read_back_to_the_same(value: Any) -> None:
     line = encode(value)
     assert b"\n" not in line

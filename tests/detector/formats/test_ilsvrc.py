@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detector.detections import Detection
+from detector.errors import FormatError, SettingsError
+from detector.formats import ilsvrc
+from detector.formats.image_lists import ImageList
+from detector.formats.native import Entry, Failure, Header
+
+HEADER = Header({}, {}, ("dog", "boat", "person"))
+DOG = Detection("dog", 0.931204, (48.0, 240.0, 195.0, 371.0))
+BOAT = Detection("boat", 0.05, (0.0, 0.0, 500.0, 375.0))
+LIST = ImageList({"ILSVRC2012_val_00000007": 7, "a.jpg": 12}, {}, "val.txt")
+
+
+def written(path: Path, records: list[Entry | Failure], header: Header = HEADER) -> str:
+    ilsvrc.write(path, header, records, LIST)
+    return path.read_text(encoding="utf-8")
+
+
+def table() -> list[dict[str, str]]:
+    with open(ilsvrc.CLASSES, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("records", "lines"),
+    [
+        pytest.param([], "", id="nothing"),
+        pytest.param([Failure("a.jpg", "empty-image", "is empty")], "", id="a failure"),
+        pytest.param([Entry("a.jpg", 500, 375, {}, ())], "", id="an image without objects"),
+        pytest.param(
+            [Entry("a.jpg", 500, 375, {}, (DOG,))],
+            "12 58 0.931204 48 240 194 370\n",
+            id="pixels from 0 on, the last one inclusive",
+        ),
+        pytest.param(
+            [Entry("val/ILSVRC2012_val_00000007.JPEG", 500, 375, {}, (DOG,))],
+            "7 58 0.931204 48 240 194 370\n",
+            id="an image that the list names without suffix",
+        ),
+    ],
+)
+def test_a_detection_a_line(records: list[Entry | Failure], lines: str, tmp_path: Path) -> None:
+    assert written(tmp_path / "out.txt", records) == lines
+
+
+def test_classes_that_det_has_not_are_left_out(tmp_path: Path) -> None:
+    assert "boat" not in ilsvrc.class_numbers()
+    found = (BOAT, DOG)
+    lines = written(tmp_path / "out.txt", [Entry("a.jpg", 500, 375, {}, found)])
+    assert lines == "12 58 0.931204 48 240 194 370\n"
+
+
+def test_a_bundle_without_any_of_det_s_classes_is_refused(tmp_path: Path) -> None:
+    header = Header({}, {}, ("boat", "unicorn"))
+    with pytest.raises(SettingsError, match=r"boat, unicorn.*200"):
+        written(tmp_path / "out.txt", [Entry("a.jpg", 500, 375, {}, (BOAT,))], header)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_the_list_lacks(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"^val\.txt: has no image b\.jpg$"):
+        written(tmp_path / "out.txt", [Entry("b.jpg", 500, 375, {}, (DOG,))])
+    assert list(tmp_path.iterdir()) == []
+
+
+SPAN = st.tuples(st.integers(0, 20_000), st.integers(1, 20_000))
+
+
+@given(SPAN, SPAN)
+@settings(max_examples=50)
+def test_boxes_are_found_again(
+    tmp_path_factory: pytest.TempPathFactory, columns: tuple[int, int], rows: tuple[int, int]
+) -> None:
+    (x, width), (y, height) = columns, rows
+    found = Detection("dog", 0.5, (float(x), float(y), float(x + width), float(y + height)))
+    path = tmp_path_factory.mktemp("ilsvrc") / "out.txt"
+    line = written(path, [Entry("a.jpg", 40_000, 40_000, {}, (found,))])
+    x1, y1, x2, y2 = map(int, line.split()[3:])
+    assert (x1, y1) == (x, y)
+    assert (x2 - x1 + 1, y2 - y1 + 1) == (width, height)
+
+
+def test_det_has_200_classes_numbered_from_1() -> None:
+    assert [int(row["det_id"]) for row in table()] == list(range(1, 201))
+    assert len({row["wnid"] for row in table()}) == len({row["det_name"] for row in table()}) == 200
+
+
+def test_every_name_and_synset_of_det_has_its_number() -> None:
+    numbers = ilsvrc.class_numbers()
+    for row in table():
+        assert numbers[row["det_name"]] == int(row["det_id"])
+        assert numbers[row["wnid"]] == int(row["det_id"])
+
+
+@pytest.mark.parametrize(
+    ("name", "det_name"),
+    [
+        pytest.param("dog", "dog", id="the same name"),
+        pytest.param("n02084071", "dog", id="a synset"),
+        pytest.param("aeroplane", "airplane", id="voc"),
+        pytest.param("motorbike", "motorcycle", id="voc, another word"),
+        pytest.param("tvmonitor", "tv or monitor", id="voc, one word"),
+        pytest.param("cell phone", "", id="coco, not in det"),
+    ],
+)
+def test_names_of_other_data_sets(name: str, det_name: str) -> None:
+    by_number = {int(row["det_id"]): row["det_name"] for row in table()}
+    assert by_number.get(ilsvrc.class_numbers().get(name, 0), "") == det_name

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detector.errors import FormatError
+from detector.formats.image_lists import ImageList
+
+FILE_NAMES = st.binary().filter(lambda name: b"\0" not in name).map(os.fsdecode)
+COCO = {
+    "images": [
+        {"id": 139, "file_name": "000139.jpg"},
+        {"id": 7, "file_name": "val/000007.jpg"},
+        {"id": 1, "file_name": "north/1.jpg"},
+        {"id": 2, "file_name": "south/1.jpg"},
+    ],
+    "categories": [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}],
+}
+
+
+def coco_list(folder: Path, content: Any = COCO) -> ImageList:
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return ImageList.read(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "number"),
+    [
+        pytest.param("000139.jpg", 139, id="its name"),
+        pytest.param("photos/000139.jpg", 139, id="in a folder that the list has not"),
+        pytest.param("val/000007.jpg", 7, id="its path"),
+        pytest.param("000007.jpg", 7, id="without the list's folder"),
+        pytest.param("north/1.jpg", 1, id="one of two with the same name"),
+        pytest.param("south/1.jpg", 2, id="the other of the two"),
+    ],
+)
+def test_ids_from_an_annotation_file(file: str, number: int, tmp_path: Path) -> None:
+    assert coco_list(tmp_path).image(file) == number
+
+
+@pytest.mark.parametrize("file", ["000140.jpg", "000139.png", "1.jpg", "east/1.jpg"])
+def test_images_that_an_annotation_file_lacks(file: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=f"has no image {file}$") as caught:
+        coco_list(tmp_path).image(file)
+    assert caught.value.file == str(tmp_path / "instances.json")
+
+
+def test_classes_of_an_annotation_file(tmp_path: Path) -> None:
+    assert coco_list(tmp_path).classes == {"person": 1, "dog": 18}
+    assert coco_list(tmp_path, {"images": []}).classes == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        pytest.param("", {}, id="empty"),
+        pytest.param("a 1\n", {"a": 1}, id="one"),
+        pytest.param(
+            "ILSVRC2012_val_00000001 1\nILSVRC2012_val_00000002 2",
+            {"ILSVRC2012_val_00000001": 1, "ILSVRC2012_val_00000002": 2},
+            id="two, without a last line break",
+        ),
+        pytest.param("train/фото\t12\r\n", {"train/фото": 12}, id="tab, folder, not ASCII"),
+    ],
+)
+def test_ids_from_lines(text: str, ids: dict[str, int], tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_bytes(text.encode())
+    found = ImageList.read(path)
+    assert found.images == ids
+    assert found.classes == {}
+    assert found.source == str(path)
+    for name, number in ids.items():
+        assert found.image(name) == number
+        assert found.image(f"{name}.JPEG") == number
+
+
+@pytest.mark.parametrize("file", ["a/b.c.JPEG", "b.c.JPEG", "x/y/b.c.png", "b.c"])
+def test_lines_name_images_with_or_without_suffix(file: str, tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("b.c 5\n", encoding="utf-8")
+    assert ImageList.read(path).image(file) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        pytest.param("\n", 1, id="an empty line"),
+        pytest.param("a 1\nb\n", 2, id="no id"),
+        pytest.param("a 1\nb 2\nc d.jpg 3\n", 3, id="a space in the name"),
+        pytest.param("a 1.5\n", 1, id="a fraction"),
+        pytest.param("a -1\n", 1, id="a negative id"),
+    ],
+)
+def test_broken_lines_are_named(text: str, line: int, tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(FormatError, match="must be a name and an id") as caught:
+        ImageList.read(path)
+    assert (caught.value.file, caught.value.line) == (str(path), line)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="null"),
+        pytest.param([], id="a list"),
+        pytest.param({}, id="no images"),
+        pytest.param({"images": None}, id="null for images"),
+        pytest.param({"images": [{"id": 1}]}, id="no file name"),
+        pytest.param({"images": [{"file_name": "a.jpg"}]}, id="no id"),
+        pytest.param({"images": [{"id": 1, "file_name": 5}]}, id="a number for a name"),
+        pytest.param({"images": [], "categories": [{"id": 1}]}, id="a category without a name"),
+        pytest.param({"images": [], "categories": None}, id="null for categories"),
+    ],
+)
+def test_what_is_no_annotation_file(content: Any, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match="not a COCO annotation file") as caught:
+        coco_list(tmp_path, content)
+    assert caught.value.file == str(tmp_path / "instances.json")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.json"])
+@pytest.mark.parametrize("content", [None, b"caf\xe9 1\n"], ids=["missing", "not UTF-8"])
+def test_files_that_cannot_be_read(content: bytes | None, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FormatError, match="cannot be read") as caught:
+        ImageList.read(path)
+    assert caught.value.file == str(path)
+
+
+@given(st.lists(FILE_NAMES.map(lambda name: f"{name}.jpg"), unique=True))
+def test_counted_ids_follow_the_order_of_the_files(files: list[str]) -> None:
+    counted = ImageList.counted(files)
+    assert [counted.image(file) for file in files] == list(range(1, len(files) + 1))
+    assert counted.classes == {}
+
+
+def test_a_run_s_images_lack_another() -> None:
+    with pytest.raises(FormatError, match=r"^the images of this run: has no image c\.jpg$"):
+        ImageList.counted(["a.jpg", "a/b.jpg"]).image("c.jpg")

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from detector.detections import Detection
+from detector.errors import FormatError
+from detector.formats import voc
+from detector.formats.image_lists import ImageList
+from detector.formats.native import Entry, Failure, Header
+from proposals.boxes import iou
+
+HEADER = Header({}, {}, ("cat", "dog"))
+DOG = Detection("dog", 0.931204, (48.0, 240.0, 195.0, 371.0))
+CAT = Detection("cat", 0.05, (0.0, 0.0, 500.0, 375.0))
+NO_IDS = ImageList({}, {})
+
+
+def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
+    """The content of each file by its name."""
+    voc.write(folder, HEADER, records, NO_IDS)
+    return {path.name: path.read_bytes().decode("utf-8") for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("records", "cats", "dogs"),
+    [
+        pytest.param([], "", "", id="nothing"),
+        pytest.param([Failure("a.jpg", "empty-image", "is empty")], "", "", id="a failure"),
+        pytest.param([Entry("a.jpg", 500, 375, {}, ())], "", "", id="an image without objects"),
+        pytest.param(
+            [Entry("000005.jpg", 500, 375, {}, (DOG, CAT))],
+            "000005 0.050000 1.000000 1.000000 500.000000 375.000000\n",
+            "000005 0.931204 49.000000 241.000000 195.000000 371.000000\n",
+            id="two classes",
+        ),
+        pytest.param(
+            [Entry("b/2.x.jpg", 500, 375, {}, (DOG,)), Entry("a/1.jpg", 500, 375, {}, (DOG,))],
+            "",
+            "2.x 0.931204 49.000000 241.000000 195.000000 371.000000\n"
+            "1 0.931204 49.000000 241.000000 195.000000 371.000000\n",
+            id="two images, named without folder and suffix",
+        ),
+        pytest.param(
+            [Entry(os.fsdecode("фото".encode() + b"\xe9.jpg"), 500, 375, {}, (DOG,))],
+            "",
+            "фото\\udce9 0.931204 49.000000 241.000000 195.000000 371.000000\n",
+            id="a name that is not UTF-8",
+        ),
+    ],
+)
+def test_a_file_a_class(
+    records: list[Entry | Failure], cats: str, dogs: str, tmp_path: Path
+) -> None:
+    assert written(tmp_path / "out", records) == {
+        "comp4_det_test_cat.txt": cats,
+        "comp4_det_test_dog.txt": dogs,
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        pytest.param(["a b.jpg"], "a b.jpg: VOC's format allows no space", id="a space"),
+        pytest.param(["a\u00a0b.jpg"], "allows no space", id="a no-break space"),
+        pytest.param(["a/1.jpg", "b/1.jpg"], "b/1.jpg: .* names it 1, .* a/1.jpg", id="folders"),
+        pytest.param(["1.jpg", "1.png"], "1.png: .* names it 1, .* 1.jpg", id="suffixes"),
+    ],
+)
+def test_names_that_the_format_cannot_tell_apart(
+    files: list[str], problem: str, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match=problem):
+        written(tmp_path, [Entry(file, 500, 375, {}, (DOG,)) for file in files])
+    assert list(tmp_path.iterdir()) == []
+
+
+def overlap_in_vocdevkit(a: list[float], b: list[float]) -> float:
+    """`VOCevaldet.m`, line by line: pixels count from 1 and the last one is inclusive."""
+    width = min(a[2], b[2]) - max(a[0], b[0]) + 1
+    height = min(a[3], b[3]) - max(a[1], b[1]) + 1
+    if width <= 0 or height <= 0:
+        return 0
+    area = (a[2] - a[0] + 1) * (a[3] - a[1] + 1) + (b[2] - b[0] + 1) * (b[3] - b[1] + 1)
+    return width * height / (area - width * height)
+
+
+SPAN = st.tuples(st.integers(0, 99), st.integers(1, 50)).map(lambda p: (p[0], p[0] + p[1]))
+BOX = st.tuples(SPAN, SPAN).map(lambda s: tuple(map(float, (s[0][0], s[1][0], s[0][1], s[1][1]))))
+
+
+@given(BOX, BOX)
+@settings(max_examples=50)
+def test_overlaps_in_the_devkit_are_the_same(
+    tmp_path_factory: pytest.TempPathFactory,
+    a: tuple[float, float, float, float],
+    b: tuple[float, float, float, float],
+) -> None:
+    folder = tmp_path_factory.mktemp("voc")
+    found = (Detection("cat", 0.9, a), Detection("cat", 0.8, b))
+    files = written(folder, [Entry("1.jpg", 200, 200, {}, found)])
+    lines = files["comp4_det_test_cat.txt"].splitlines()
+    first, second = ([float(part) for part in line.split()[2:]] for line in lines)
+    expected = float(iou(np.array([a], np.float32), np.array([b], np.float32))[0, 0])
+    assert overlap_in_vocdevkit(first, second) == pytest.approx(expected)
+    assert min(first) >= 1
