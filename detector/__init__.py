@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ from detector.errors import DetectorError, ImageError
 if TYPE_CHECKING:
     from detector.detections import Detection
     from detector.pipeline import Detector, Result
+
+# Waiting threads of a network sleep instead of spinning, for the processes that make proposals
+# need the same cores. It counts only if it is set before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["Detection", "Detector", "DetectorError", "ImageError", "Result", "__version__"]
 

@@ -73,7 +73,7 @@ def run(
     given: Path | None = None,
     workers: int | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] = lambda finished: None,
+    progress: Callable[[int, int], None] = lambda finished, computed: None,
 ) -> Summary:
     """Detect the objects in `inputs` and write `outputs`.
 
@@ -85,7 +85,8 @@ def run(
         given: a file of proposals to use in place of the engine's.
         workers: number of processes that prepare images.
         overwrite: do all images again.
-        progress: told how many images are finished, each time it changes.
+        progress: told how many images are finished, and how many of them this run computed, each
+            time that changes.
 
     Raises:
         SettingsError: another run has the output open, or it was begun with other settings.
@@ -111,7 +112,7 @@ def run(
             for name, path in inputs:
                 if _is_finished(name, path, journals):
                     summary.resumed += 1
-                    progress(summary.resumed + summary.computed)
+                    progress(summary.resumed + summary.computed, summary.computed)
                 else:
                     yield Task(path, name)
 
@@ -127,7 +128,7 @@ def run(
             journal.append(record.to_json() | digest)
             summary.computed += 1
             summary.seconds.update(result.seconds)
-            progress(summary.resumed + summary.computed)
+            progress(summary.resumed + summary.computed, summary.computed)
 
         header = Header(
             {"name": detector.bundle.manifest.name, "sha256": detector.bundle.sha256},

@@ -12,25 +12,23 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Progress:
-    """Counts finished items, with their rate and the remaining time."""
+    """Counts finished items; the rate and the remaining time are those of the computed ones."""
 
     def __init__(self, total: int, *, unit: str, quiet: bool) -> None:
-        self._total, self._unit, self._quiet = total, unit, quiet
+        self._total, self._unit = total, unit
         terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, unit=unit, disable=quiet or not terminal, leave=False)
         self._lines = not quiet and not terminal
         self._started = self._last_line = time.monotonic()
-        self._first: int | None = None
 
-    def __call__(self, finished: int) -> None:
-        """So many are finished now."""
+    def __call__(self, finished: int, computed: int) -> None:
+        """So many are finished now, and so many of them were computed since the start."""
+        self._bar.initial = finished - computed
         self._bar.update(finished - self._bar.n)
         now = time.monotonic()
-        if self._first is None:
-            self._first, self._started = finished, now
         if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
-            rate = (finished - self._first) / max(now - self._started, 1e-9)
+            rate = computed / (now - self._started)
             left = f", {(self._total - finished) / rate:.0f} s left" if rate > 0 else ""
             line = f"{finished} of {self._total} {self._unit}s, {rate:.2f} a second{left}"
             print(line, file=sys.stderr, flush=True)

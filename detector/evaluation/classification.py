@@ -85,7 +85,7 @@ def evaluate(
     backend: Backend,
     normalisation: Normalisation,
     images: list[tuple[Path, int]],
-    progress: Callable[[int], None] = lambda finished: None,
+    progress: Callable[[int, int], None] = lambda finished, computed: None,
 ) -> Accuracy:
     """Classify the centre crop of each image.
 
@@ -100,7 +100,7 @@ def evaluate(
         top1 += int(hits[:, 0].sum())
         top5 += int(hits.any(axis=1).sum())
         finished += len(truth)
-        progress(finished)
+        progress(finished, finished)
     return Accuracy(finished, top1 / finished, top5 / finished)
 
 

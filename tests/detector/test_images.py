@@ -4,6 +4,7 @@ import io
 import os
 import struct
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -147,7 +148,11 @@ def test_jpegs_are_turned_as_opencv_turns_them(orientation: int) -> None:
 )
 def test_broken_exif_is_ignored(block: bytes) -> None:
     expected = load(encode(blocks(), "JPEG"))
-    np.testing.assert_array_equal(load(encode(blocks(), "JPEG", exif=block)), expected)
+    data = encode(blocks(), "JPEG", exif=block)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        np.testing.assert_array_equal(load(data), expected)
+    assert [str(warning.message) for warning in caught] == []
 
 
 def test_grey_is_repeated() -> None:

@@ -202,7 +202,7 @@ def test_memory_does_not_hold_the_results(tiny_detector: Detector, tmp_path: Pat
         PillowImage.fromarray(pixels).save(folder / f"{number}.png")
     alive = []
 
-    def count(_: int) -> None:
+    def count(_: int, __: int) -> None:
         gc.collect()
         alive.append(sum(type(thing) is Result for thing in gc.get_objects()))
 
