@@ -77,11 +77,11 @@ def windows(
             f"{width}x{height} image"
         )
     # The context in pixels of the image is side * p / (S - 2p); with a context of p/S = a/b, that
-    # is side * a / (b - 2a). The window's last pixel is inclusive: it is a pixel wider.
+    # is side * a / (b - 2a). The widened window's last pixel is inclusive: it is a pixel wider.
     share = warp.context / (1 - 2 * warp.context)
     a, b = share.numerator, share.denominator
     window = _divide(b * first - a * side, b)
-    window_end = _divide(b * end + a * side, b) + 1
+    window_end = _divide(b * end + a * side, b) + (a > 0)
     window_size = window_end - window
     before = (-window).clip(0)
     after = (window_end - image_size).clip(0)
@@ -107,17 +107,18 @@ def cut(
     warp: Warp,
     mirrored: NDArray[np.bool_] | None = None,
 ) -> Tensor:
-    """Crops of an image, on the device where its pixels are.
+    """Crops of an image, on the device where it is.
 
     Args:
-        pixels: `float32 [H, W, 3]`, normalised: an array, or a tensor on a GPU.
+        pixels: `float32 [H, W, 3]`, normalised, or their table of `sums` on a GPU.
         boxes: `[N, 4]` in whole pixels inside the image.
         mirrored: `bool [N]`, which crops to flip from left to right.
 
     Returns:
         `float32 [N, S, S, 3]`, 0 outside of the image.
     """
-    height, width = pixels.shape[:2]
+    on_gpu = isinstance(pixels, Tensor)
+    height, width = (side - 1 for side in pixels.shape[1:]) if on_gpu else pixels.shape[:2]
     where = windows(boxes, height, width, warp, mirrored)
     flip = np.zeros(len(where.source), np.bool_) if mirrored is None else mirrored
     if isinstance(pixels, Tensor):
@@ -147,18 +148,27 @@ def cut_with_opencv(
     return crops
 
 
-def cut_with_torch(
-    pixels: Tensor, where: Windows, warp: Warp, mirrored: NDArray[np.bool_]
-) -> Tensor:
-    """The same crops by a few large operations on the device of `pixels`.
-
-    The sum over any footprint is four look-ups in a table of the image's sums over all rectangles
-    from the origin, between whose entries bilinear interpolation is exact.
-    """
-    device, size = pixels.device, warp.crop_size
+def sums(pixels: Pixels, device: torch.device) -> Tensor:
+    """The table `float64 [3, H + 1, W + 1]` of an image's sums over rectangles from the origin."""
     height, width = pixels.shape[:2]
-    sums = pixels.new_zeros((1, 3, height + 1, width + 1), dtype=torch.float64)
-    sums[0, :, 1:, 1:] = pixels.permute(2, 0, 1).double().cumsum(1).cumsum(2)
+    table = torch.zeros(3, height + 1, width + 1, dtype=torch.float64, device=device)
+    inner = table[:, 1:, 1:]
+    inner.copy_(torch.from_numpy(pixels).to(device).permute(2, 0, 1))
+    torch.cumsum(inner, 1, out=inner)
+    torch.cumsum(inner, 2, out=inner)
+    return table
+
+
+def cut_with_torch(
+    table: Tensor, where: Windows, warp: Warp, mirrored: NDArray[np.bool_]
+) -> Tensor:
+    """The same crops by a few large operations on the device of the image's table of `sums`.
+
+    The sum over any footprint is four look-ups in the table, between whose entries bilinear
+    interpolation is exact.
+    """
+    device, size = table.device, warp.crop_size
+    height, width = table.shape[1] - 1, table.shape[2] - 1
 
     def footprints(axis: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Both ends of each crop pixel's footprint on [-1, 1], its length, is it in the patch?"""
@@ -190,8 +200,8 @@ def cut_with_torch(
         grid = torch.stack(
             [x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1
         )  # [N, S, S, 2]
-        table = sums.expand(len(grid), -1, -1, -1)
-        return functional.grid_sample(table, grid, align_corners=True, padding_mode="border")
+        tables = table.expand(len(grid), -1, -1, -1)
+        return functional.grid_sample(tables, grid, align_corners=True, padding_mode="border")
 
     total = sum_to(right, bottom) - sum_to(left, bottom) - sum_to(right, top) + sum_to(left, top)
     mean = total / (w * h)[:, :, None, None]  # [N, 3, S, S]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.settings import DetectionSettings
-from proposals.boxes import iou, nms
+from proposals.boxes import nms, overlap_by_more
 from proposals.types import Boxes
 
 
@@ -41,7 +41,9 @@ def select(
         probabilities: `[N, 1 + len(classes)]`; column 0 is background.
     """
     probabilities = probabilities[:, 1:].round(6)  # as files print them, so that files agree
-    overlaps = iou(boxes, boxes) > settings.nms_iou  # [N, N]
+    possible = np.flatnonzero((probabilities >= settings.score_threshold).any(axis=1))
+    boxes, probabilities = boxes[possible], probabilities[possible]
+    overlaps = overlap_by_more(boxes, settings.nms_iou)  # [N, N]
     wanted = classes if settings.classes == "all" else settings.classes
     found: list[tuple[float, int, int]] = []
     for column, label in enumerate(classes):

@@ -35,6 +35,18 @@ def iou(a: Boxes, b: Boxes) -> NDArray[np.float64]:
     return overlap
 
 
+def overlap_by_more(boxes: Boxes, threshold: float) -> NDArray[np.bool_]:
+    """Which pairs of boxes `[N, 4]` have an IoU over the threshold: `bool [N, N]`.
+
+    It is made in blocks of rows, for in float64 the pairs of many boxes fill the memory.
+    """
+    overlaps = np.empty((len(boxes), len(boxes)), np.bool_)
+    rows = 256
+    for start in range(0, len(boxes), rows):
+        overlaps[start : start + rows] = iou(boxes[start : start + rows], boxes) > threshold
+    return overlaps
+
+
 def whole_pixels(boxes: NDArray[np.floating], width: int, height: int) -> Boxes:
     """Boxes `[N, 4]` rounded (half up), clipped to the image, without empty ones and repetitions.
 

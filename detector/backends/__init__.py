@@ -17,7 +17,7 @@ class Backend(Protocol):
     """
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
-        """A normalised image where this backend wants its crops cut."""
+        """A normalised image in the form from which this backend's crops are cut."""
         ...
 
     def __call__(self, crops: Tensor) -> NDArray[np.float32]:

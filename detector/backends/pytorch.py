@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.crops import Pixels
+from detector.crops import Pixels, sums
 from detector.errors import SettingsError
 from detector.googlenet import GoogLeNet
 
@@ -32,8 +32,8 @@ class PyTorchBackend:
         self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
-        """The same array on a processor, a tensor on the GPU."""
-        return pixels if self.device.type == "cpu" else torch.from_numpy(pixels).to(self.device)
+        """The same array on a processor, its table of sums on a GPU."""
+        return pixels if self.device.type == "cpu" else sums(pixels, self.device)
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -69,13 +70,27 @@ def score(truth: GroundTruth, entries: Iterable[Entry]) -> Score:
     Detections of images or classes that the ground truth has not are left out. Equal scores rank
     in the order of the ground truth's images, then in that of the entry's detections.
     """
-    by_file = {PurePath(entry.file).name: entry for entry in entries}
-    found = [by_file.get(PurePath(image.file).name) for image in truth.images]
+    found = _entries_of(truth, list(entries))
     classes = tuple(
         _score_class(truth, found, label, name, number)
         for label, (name, number) in enumerate(truth.classes.items())
     )
     return Score(classes, len(truth.images), sum(entry is None for entry in found))
+
+
+def _entries_of(truth: GroundTruth, entries: list[Entry]) -> list[Entry | None]:
+    """The entry of each image: by its path, or else by its name, where that is the only one."""
+    by_path = {entry.file: entry for entry in entries}
+    entry_names = Counter(PurePath(entry.file).name for entry in entries)
+    image_names = Counter(PurePath(image.file).name for image in truth.images)
+    by_name = {PurePath(entry.file).name: entry for entry in entries}
+
+    def find(file: str) -> Entry | None:
+        name = PurePath(file).name
+        unique = entry_names[name] == 1 and image_names[name] == 1
+        return by_path.get(file) or (by_name[name] if unique else None)
+
+    return [find(image.file) for image in truth.images]
 
 
 def _score_class(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -217,11 +217,28 @@ def test_torchvision_variant_has_its_own_stem_and_normalisation() -> None:
         Architecture(variant="torchvision", normalisation="lrn")
 
 
-@pytest.mark.parametrize("variant", ["paper", "torchvision"])
-def test_training_step_changes_every_weight(variant: Literal["paper", "torchvision"]) -> None:
+@pytest.mark.parametrize(
+    ("variant", "normalisation"),
+    [("paper", "lrn"), ("paper", "none"), ("paper", "batchnorm"), ("torchvision", "batchnorm")],
+)
+def test_training_step_reaches_every_weight(variant: str, normalisation: str) -> None:
     torch.manual_seed(0)
-    net = Architecture(variant=variant, normalisation="batchnorm", width=0.25)
+    net = Architecture.model_validate(
+        {"variant": variant, "normalisation": normalisation, "width": 0.25}
+    )
     network = GoogLeNet(3, crop_size=96, architecture=net, auxiliary=True)
-    outputs = network.forward_with_auxiliary(torch.randn(4, 3, 96, 96))
+    outputs = network.forward_with_auxiliary(50 * torch.randn(4, 3, 96, 96))
     torch.autograd.backward([logits.square().mean() for logits in outputs])
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_local_response_normalisation_has_torchs_gradient() -> None:
+    torch.manual_seed(0)
+    gradients = []
+    for norm in (LocalResponseNorm(6), nn.LocalResponseNorm(5, 1e-4, 0.75, 1)):
+        x = (
+            200 * torch.randn(2, 6, 3, 3, generator=torch.Generator().manual_seed(1))
+        ).requires_grad_()
+        torch.autograd.backward(norm(x).square().sum())
+        gradients.append(x.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-4)

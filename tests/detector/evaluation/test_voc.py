@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,22 @@ def test_images_unknown_to_the_truth_are_left_out() -> None:
     result = score(truth([(A, 0, False)]), [entry(0, ("cat", 0.5, A)), entry(7, ("cat", 0.9, A))])
     assert result.classes[0].ap == 1
     assert result.classes[0].detections == 1
+
+
+def test_equal_names_in_two_folders_are_two_images() -> None:
+    annotated = truth([(A, 0, False)], [(A, 0, False)]).images
+    ground = GroundTruth(
+        {"cat": 1},
+        tuple(
+            dataclasses.replace(image, file=f"{folder}/x.jpg")
+            for image, folder in zip(annotated, "ab", strict=True)
+        ),
+    )
+    found = (Detection("cat", 0.9, A),)
+    entries = [Entry(f"{folder}/x.jpg", 100, 100, {}, found) for folder in "ab"]
+    assert score(ground, entries).mean_ap == 1
+    elsewhere = [dataclasses.replace(entry, file=f"c/{entry.file}") for entry in entries]
+    assert score(ground, elsewhere).without_detections == 2, "a name does not tell them apart"
 
 
 def literal(ground: GroundTruth, entries: list[Entry], label: int) -> tuple[list[bool], int]:
