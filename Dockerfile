@@ -1,6 +1,8 @@
 # The image holds the installed wheel and its dependencies, no checkout.
 #   docker build --tag detector .
-#   docker run --rm --volume "$PWD/photos:/photos:ro" --volume "$PWD/out:/out" detector \
+#   mkdir -p out
+#   docker run --rm --user "$(id -u):$(id -g)" \
+#       --volume "$PWD/photos:/photos:ro" --volume "$PWD/out:/out" detector \
 #       --images /photos --out /out/dets.json
 # TORCH names another build of torch, such as one without CUDA, as pip takes it.
 

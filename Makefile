@@ -10,7 +10,8 @@ SAMPLES = $$($(BIN)/python -c 'import skimage.data; print(skimage.data.__path__[
 
 demo: $(READY)  ## find the objects in three sample photos
 	$(BIN)/detector-run --images $(SAMPLES)/astronaut.png $(SAMPLES)/chelsea.png \
-		$(SAMPLES)/motorcycle_left.png --out build/demo/dets.json --visualize build/demo
+		$(SAMPLES)/motorcycle_left.png --out build/demo/dets.json --visualize build/demo \
+		--overwrite
 	$(BIN)/python docs/examples/read_detections.py build/demo/dets.json
 
 test: $(READY)  ## run all tests

@@ -109,7 +109,7 @@ def find(name: str | Path | None = None) -> Path:
     Raises:
         BundleError: there is no such bundle.
     """
-    for directory in (Path(name or DEFAULT), SHIPPED / (name or DEFAULT)):
+    for directory in [SHIPPED / DEFAULT] if name is None else [Path(name), SHIPPED / name]:
         if (directory / MANIFEST).is_file():
             return directory
     known = ", ".join(sorted(path.parent.name for path in SHIPPED.glob(f"*/{MANIFEST}")))

@@ -16,6 +16,9 @@ from proposals import Image
 MINIMUM_SCORE = 0.5
 """Weaker detections are not drawn: a hundred boxes hide the photo."""
 
+JPEG_LIMIT = 65_500
+"""Pixels a side."""
+
 Area = tuple[float, float, float, float]
 
 
@@ -52,7 +55,9 @@ def draw(
 
 
 def save(picture: PillowImage.Image, path: Path) -> None:
-    """Write a picture as JPEG."""
+    """Write a picture as JPEG, made smaller if it is too large for one."""
+    if max(picture.size) > JPEG_LIMIT:
+        picture.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
     with replacing(path) as file:
         picture.save(file, format="JPEG", quality=90)
 

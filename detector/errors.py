@@ -21,6 +21,12 @@ class SettingsError(DetectorError):
     code = "bad-settings"
 
 
+class WorkerError(DetectorError):
+    """Processes that should share the work cannot be started."""
+
+    code = "no-workers"
+
+
 class FormatError(DetectorError):
     """A file whose content is not what its format allows.
 

@@ -105,6 +105,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Image:
         raise OversizedImage(name, f"more pixels than the {max_pixels:,} allowed") from error
     except UnidentifiedImageError as error:
         raise _unidentified(data, name) from error
+    except MemoryError:  # not the image's fault
+        raise
     except Exception as error:  # decoders raise many types on broken headers
         raise _broken(name, "the image's header is broken", error) from error
     with image:
@@ -155,6 +157,8 @@ def _check_array(array: Image, name: str, max_pixels: int) -> Image:
 def _upright_rgb(image: PillowImage.Image, name: str) -> Image:
     try:
         image.load()
+    except MemoryError:
+        raise
     except Exception as error:  # decoders raise many types on broken data
         raise _broken(name, "the image is broken", error) from error
     return np.asarray(_rgb(_upright(image), name))

@@ -8,14 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Literal, Self
 
 import cv2
 import numpy as np
+import PIL
 import torch
 
+from detector import __version__
 from detector.backends.pytorch import PyTorchBackend, choose_device, choose_precision
 from detector.batch.local import Task, prepare_ahead
 from detector.bundle import Bundle
@@ -167,14 +170,20 @@ class Detector:
         return {
             "bundle": self.bundle.sha256,
             "settings": self.settings.model_dump(mode="json"),
-            "backend": f"torch {torch.__version__} {self.device.type} {self.precision}",
-            "opencv": cv2.__version__,
-            "numpy": np.__version__,
+            "backend": f"torch {self.device.type} {self.precision}",
+            "versions": {
+                "detector": __version__,
+                "numpy": np.__version__,
+                "opencv": cv2.__version__,
+                "pillow": PIL.__version__,
+                "selectivesearch": version("selectivesearch"),
+                "torch": torch.__version__,
+            },
         }
 
     def close(self) -> None:
         """Let go of the networks."""
-        del self.ensemble
+        self.__dict__.pop("ensemble", None)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-from detector.errors import ImageError
+from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
 from detector.images import Source, load, read
 from detector.settings import Settings
@@ -57,7 +57,7 @@ class Preparation:
         """Prepare a file that errors call `name`.
 
         Raises:
-            FormatError: the file of given proposals is broken.
+            FormatError: the file of given proposals is not one.
         """
         seconds: dict[str, float] = {}
         digest = ""
@@ -70,6 +70,9 @@ class Preparation:
             return Prepared(seconds, digest, image, self._propose(image, name, seconds))
         except ImageError as error:
             return Prepared(seconds, digest, error=type(error)(name, error.message))
+        except (MemoryError, cv2.error) as error:  # the next run tries again: no digest
+            reason = str(error).strip() or "out of memory"
+            return Prepared(seconds, error=LostWorker(name, f"could not be worked on: {reason}"))
 
     def source(self, source: Source) -> Prepared:
         """Prepare anything that can be loaded as an image.

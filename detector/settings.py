@@ -18,12 +18,13 @@ from pydantic import (
     PositiveInt,
     ValidationError,
 )
+from pydantic_core import ErrorDetails
 
 from detector.errors import SettingsError
 from detector.images import MAX_PIXELS
 from proposals.types import Superpixels
 
-PILLOW_LIMIT = 89_478_485
+PILLOW_LIMIT = 178_956_970
 """Pixels above which Pillow itself refuses to open an image."""
 
 PRESETS = ("default", "fast", "paper")
@@ -153,16 +154,34 @@ def check(model: type[BaseModel], values: Any, place: str) -> None:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> str:
-    """The first complaint of a validation in one line: key, reason, keys allowed if unknown."""
-    first = error.errors()[0]
-    where = [str(part) for part in first["loc"]]
-    if first["type"] != "extra_forbidden":
-        return f"{'.'.join(where)}: {first['msg']}, not {first['input']!r}"
-    for part in where[:-1]:
-        field = model.model_fields.get(part)
-        if field is not None and isinstance(field.annotation, type):
+    """The first complaint of a validation in one line: key, what is allowed, what was given."""
+    errors = error.errors()
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return first["msg"]
+    where, table = _field(first, model)
+    if first["type"] == "extra_forbidden":
+        key = ".".join(map(str, first["loc"]))
+        return f"unknown key {key}; known here: {', '.join(table.model_fields)}"
+    reasons = [item["msg"] for item in errors if _field(item, model)[0] == where]
+    return f"{where}: {'; or: '.join(reasons)}; not {first['input']!r}"
+
+
+def _field(error: ErrorDetails, model: type[BaseModel]) -> tuple[str, type[BaseModel]]:
+    """The key that an error is about, without pydantic's names for alternatives, and its table."""
+    where: list[str] = []
+    for part in error["loc"]:
+        field = model.model_fields.get(str(part))
+        if field is None and not isinstance(part, int):
+            break
+        where.append(str(part))
+        if (
+            field is not None
+            and isinstance(field.annotation, type)
+            and issubclass(field.annotation, BaseModel)
+        ):
             model = field.annotation
-    return f"unknown key {'.'.join(where)}; known here: {', '.join(model.model_fields)}"
+    return ".".join(where), model
 
 
 def merge(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -26,19 +27,22 @@ def find_images(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> l
     Args:
         patterns: each a folder (searched recursively for files with an image's suffix, hidden
             ones left out), a file, a glob, or `@list.txt` with one of these a line.
-        leave_out: folders that are not searched: where a run writes its pictures.
+        leave_out: folders whose files are not taken: where a run writes its pictures.
 
     Raises:
-        SettingsError: a pattern matches nothing, or no image is found at all.
+        SettingsError: a pattern matches nothing, a folder cannot be searched, or no image is found.
         FormatError: a list cannot be read.
     """
     hidden = {path.resolve() for path in leave_out}
     roots: list[Path] = []
     files: list[Path] = []
     for pattern in _expand_lists(patterns):
+        roots.append(_root(pattern))
         for path in _match(pattern):
-            roots.append(path if path.is_dir() else path.parent)
-            files += _walk(path, hidden) if path.is_dir() else [path]
+            if path.is_dir():
+                files += _walk(path, hidden)
+            elif not hidden.intersection(path.resolve().parents):
+                files.append(path)
     if not files:
         raise SettingsError(
             f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
@@ -61,6 +65,15 @@ def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
         yield from (line.strip() for line in lines if line.strip())
 
 
+def _root(pattern: str) -> Path:
+    """The folder that names are relative to: a glob's is the part before its first wildcard."""
+    if os.path.lexists(pattern) or not glob.has_magic(pattern):
+        path = Path(pattern)
+        return path if path.is_dir() else path.parent
+    plain = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+    return Path(*plain)
+
+
 def _match(pattern: str) -> list[Path]:
     if os.path.lexists(pattern):  # a name may contain a glob's characters
         return [Path(pattern)]
@@ -73,7 +86,10 @@ def _match(pattern: str) -> list[Path]:
 
 
 def _walk(folder: Path, hidden: set[Path]) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+    def refuse(error: OSError) -> None:
+        raise SettingsError(f"{error.filename}: cannot be searched: {error.strerror}") from error
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [
             name
             for name in folders

@@ -15,11 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.errors import LostWorker
+from detector.errors import LostWorker, WorkerError
 from detector.preparation import Preparation, Prepared, single_threaded
 
 AHEAD = 2
-"""Images in work or waiting for the classifier, for each worker: it bounds the memory."""
+"""Images that may wait for the classifier, beside one in work in each process: the bound of the
+memory."""
 
 
 class Task(NamedTuple):
@@ -34,9 +35,11 @@ def prepare_ahead(
 ) -> Iterator[tuple[Task, Prepared]]:
     """Prepare files in `workers` processes; they come out in the order in which they go in.
 
-    When a process dies, which a crash in a decoder or a lack of memory can cause, the images
-    that were in work are tried again one by one, and that which does it again is reported as
-    `LostWorker`.
+    When a process dies, which a crash in a decoder or a lack of memory can cause, the first image
+    that was in work is tried again alone; if that happens again, it is reported as `LostWorker`.
+
+    Raises:
+        WorkerError: processes cannot be started at all.
     """
     workers = workers or default_workers()
     pool = _pool(preparation, workers)
@@ -44,7 +47,7 @@ def prepare_ahead(
     source = iter(tasks)
     try:
         while True:
-            while len(waiting) < AHEAD * workers and (task := next(source, None)) is not None:
+            while len(waiting) < workers + AHEAD and (task := next(source, None)) is not None:
                 waiting.append((task, _submit(pool, task)))
             if not waiting:
                 return
@@ -55,7 +58,10 @@ def prepare_ahead(
                 pool.shutdown(wait=False, cancel_futures=True)
                 prepared = _alone(preparation, task)
                 pool = _pool(preparation, workers)
-                waiting = deque((other, _submit(pool, other)) for other, _ in waiting)
+                waiting = deque(
+                    (other, old if _is_done(old) else _submit(pool, other))
+                    for other, old in waiting
+                )
             yield task, prepared
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -70,13 +76,24 @@ def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Prepared]:
         return failed
 
 
+def _is_done(future: Future[Prepared]) -> bool:
+    return future.done() and future.exception() is None
+
+
 def _alone(preparation: Preparation, task: Task) -> Prepared:
     with _pool(preparation, 1) as pool:
         try:
+            pool.submit(os.getpid).result()
+        except BrokenProcessPool as error:
+            raise WorkerError(
+                "worker processes cannot start; a script must call this under "
+                'if __name__ == "__main__":'
+            ) from error
+        try:
             return pool.submit(_prepare, task).result()
         except BrokenProcessPool:
-            error = LostWorker(task.name, "the process that worked on it died")
-            return Prepared({}, error=error)
+            lost = LostWorker(task.name, "the process that worked on it died")
+            return Prepared({}, error=lost)
 
 
 def _pool(preparation: Preparation, workers: int) -> ProcessPoolExecutor:

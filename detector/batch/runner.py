@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,9 +15,10 @@ from typing import Any, BinaryIO
 from detector.batch.inputs import Input
 from detector.batch.journal import Journal
 from detector.batch.local import Task, prepare_ahead
+from detector.batch.outputs import Outputs, journal_path, picture_path
 from detector.drawing import draw, save
-from detector.errors import ImageError, LostWorker
-from detector.formats import WRITERS
+from detector.errors import FormatError, ImageError
+from detector.formats import FORMATS
 from detector.formats.files import encode, replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
@@ -24,22 +26,6 @@ from detector.formats.proposals import to_json as proposals_to_json
 from detector.images import load, read
 from detector.pipeline import Detector, Result
 from detector.preparation import Preparation, Prepared
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a run writes and where.
-
-    Args:
-        path: the detections, in the format `format`.
-        proposals: JSON lines of all proposals.
-        pictures: a folder for photos with boxes.
-    """
-
-    path: Path
-    format: str = "native"
-    proposals: Path | None = None
-    pictures: Path | None = None
 
 
 @dataclass
@@ -89,20 +75,23 @@ def run(
             time that changes.
 
     Raises:
-        SettingsError: another run has the output open, or it was begun with other settings.
-        FormatError: the output's format cannot express the result, or `given` is broken.
+        SettingsError: an output cannot be written, another run has it open, or it was begun with
+            other settings.
+        FormatError: the output's format cannot express the result, or `given` cannot be read.
     """
     started = time.perf_counter()
+    names = [name for name, _ in inputs]
+    ids = image_list or ImageList.counted(names)
+    outputs.check(inputs)
+    FORMATS[outputs.format].check(names, detector.classes, ids)
     fingerprint = detector.fingerprint
     if given is not None:
-        fingerprint["proposals_in"] = hashlib.sha256(given.read_bytes()).hexdigest()
+        fingerprint["proposals_in"] = _digest(given)
     preparation = Preparation(detector.settings, given=given)
     summary = Summary(images=len(inputs))
     with ExitStack() as stack:
         journals = [
-            stack.enter_context(
-                Journal(path.with_name(path.name + ".journal"), fingerprint, overwrite=overwrite)
-            )
+            stack.enter_context(Journal(journal_path(path), fingerprint, overwrite=overwrite))
             for path in (outputs.path, outputs.proposals)
             if path is not None
         ]
@@ -135,12 +124,11 @@ def run(
             detector.settings.model_dump(mode="json"),
             detector.classes,
         )
-        records = summary.count(_from_journal(journal[name]) for name, _ in inputs)
-        ids = image_list or ImageList.counted([name for name, _ in inputs])
-        WRITERS[outputs.format](outputs.path, header, records, ids)
+        records = summary.count(_from_journal(journal[name]) for name in names)
+        _render(outputs, header, records, ids)
         if outputs.proposals:
             with replacing(outputs.proposals) as file:
-                for name, _ in inputs:
+                for name in names:
                     _write_proposals(file, journals[1][name])
         if outputs.pictures:
             _draw_missing(inputs, journal, outputs.pictures, detector)
@@ -148,17 +136,10 @@ def run(
     return summary
 
 
-def picture_path(folder: Path, name: str) -> Path:
-    """Where the picture of an image goes: under its own name, as JPEG."""
-    suffix = "" if name.lower().endswith((".jpg", ".jpeg")) else ".jpg"
-    return folder / (name + suffix)
-
-
 def _is_finished(name: str, path: Path, journals: Sequence[Journal]) -> bool:
+    # A lost worker's digest is empty, for it may have been the machine's fault.
     digests = {journal.digest(name) for journal in journals}
     if len(digests) != 1 or digests <= {None, ""}:
-        return False
-    if journals[0][name].get("error") == LostWorker.code:  # it may have been the machine's fault
         return False
     try:
         return digests == {hashlib.sha256(read(path)).hexdigest()}
@@ -176,6 +157,30 @@ def _from_journal(record: dict[str, Any]) -> Entry | Failure:
     if "error" in record:
         return Failure(record["file"], record["error"], record["message"])
     return Entry.from_json(record)
+
+
+def _digest(given: Path) -> str:
+    try:
+        with open(given, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FormatError(given, f"cannot be read: {error.strerror}") from error
+
+
+def _render(
+    outputs: Outputs, header: Header, records: Iterator[Entry | Failure], ids: ImageList
+) -> None:
+    form = FORMATS[outputs.format]
+    if not form.folder:
+        form.write(outputs.path, header, records, ids)
+        return
+    aside = outputs.path.with_name(outputs.path.name + ".partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    form.write(aside, header, records, ids)
+    if outputs.path.exists():  # the last rendering of this run: files of photos now gone are in it
+        shutil.rmtree(outputs.path)
+    aside.rename(outputs.path)
 
 
 def _proposals_record(name: str, prepared: Prepared) -> dict[str, Any]:
@@ -199,5 +204,6 @@ def _draw_missing(
         target = picture_path(folder, name)
         record = _from_journal(journal[name])
         if isinstance(record, Entry) and not target.exists():
-            image = load(path, max_pixels=detector.settings.images.max_pixels)
-            save(draw(image, record.detections, detector.classes), target)
+            with suppress(ImageError):  # changed or removed since
+                image = load(path, max_pixels=detector.settings.images.max_pixels)
+                save(draw(image, record.detections, detector.classes), target)

@@ -15,6 +15,7 @@ from detector.commands.options import (
     SOME_FAILED,
     Arguments,
     add_detector_options,
+    at_least_1,
     main,
     name_failures,
     parser,
@@ -41,14 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--rule", choices=("voc2007",), help="with --coco: how detections are scored")
     add("--images", type=Path, metavar="DIR", help="where the images are (default: by the truth)")
     add("--detections", type=Path, metavar="FILE", help="score these (default: detect first)")
-    add("--out", type=Path, metavar="FILE", help="detections it makes; a rerun goes on from there")
-    add("--workers", type=int, metavar="N", help="processes for proposals (default: cores - 1)")
+    add("--out", type=Path, metavar="FILE", help="detections it makes (ANNOTATIONS.dets.json)")
+    add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
+    add("--overwrite", action="store_true", help="detect in all images again")
     add("--classification", type=Path, metavar="DIR", help="images in a folder for each class")
     add("--weights", type=Path, metavar="FILE", help="with --classification: a GoogLeNet's")
     add("--labels", type=Path, metavar="FILE", help="with --classification: a class a line")
     add("--crops", type=int, choices=(1,), default=1, help="with --classification: the centre")
     add("--json", type=Path, metavar="FILE", help="write the scores with full precision")
     add_detector_options(made)
+    made.set_defaults(resumable=True)
     return made
 
 
@@ -92,7 +95,8 @@ def _print_scores(result: voc.Score, path: Path) -> None:
 def _detect(
     arguments: argparse.Namespace, truth: GroundTruth
 ) -> tuple[Path, Sequence[native.Failure]]:
-    from detector.batch.runner import Outputs, run
+    from detector.batch.outputs import Outputs
+    from detector.batch.runner import run
     from detector.pipeline import Detector
 
     folder = arguments.images or arguments.coco.with_suffix("")
@@ -106,7 +110,14 @@ def _detect(
         Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
         Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
     ):
-        summary = run(detector, inputs, Outputs(out), workers=arguments.workers, progress=progress)
+        summary = run(
+            detector,
+            inputs,
+            Outputs(out),
+            workers=arguments.workers,
+            overwrite=arguments.overwrite,
+            progress=progress,
+        )
     return out, summary.failures
 
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from detector import __version__
 from detector.errors import DetectorError
@@ -22,9 +23,18 @@ Arguments = Sequence[str] | None
 """Of a command line, without the command's own name; None means the process's."""
 
 
-def parser(name: str, description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and end."""
+        self.exit(WRONG_CALL, f"error: {message}; --help lists what is allowed\n")
+
+
+def parser(name: str, description: str) -> Parser:
     """A parser with the options that every command has."""
-    made = argparse.ArgumentParser(prog=name, description=description, allow_abbrev=False)
+    made = Parser(prog=name, description=description, allow_abbrev=False)
+    made.set_defaults(resumable=False)
     made.add_argument("--quiet", action="store_true", help="print errors only")
     made.add_argument("--debug", action="store_true", help="show where an error came from")
     made.add_argument("--version", action="version", version=f"{name} {__version__}")
@@ -50,24 +60,34 @@ def add_detector_options(to: argparse.ArgumentParser) -> None:
     add("--print-config", action="store_true", help="print the settings in force, and end")
 
 
+def at_least_1(text: str) -> int:
+    """The type of options that count something.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a whole number from 1 on.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
+    return int(text)
+
+
 def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command: errors become one line, an interruption a notice, both an exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         return command(arguments)
-    except DetectorError as error:
+    except BrokenPipeError:  # nobody reads on, as in `detector-bundle show | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return WRONG_CALL
+    except (DetectorError, OSError, KeyboardInterrupt) as error:
         if arguments.debug:
             traceback.print_exc()
+        if isinstance(error, KeyboardInterrupt):
+            hint = ": the same command goes on from here" if arguments.resumable else ""
+            print(f"interrupted{hint}", file=sys.stderr)
+            return INTERRUPTED
         print(f"error: {error}", file=sys.stderr)
         return WRONG_CALL
-    except KeyboardInterrupt:
-        if arguments.debug:
-            traceback.print_exc()
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:  # of `detector-run --print-config | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
 
 
 def name_failures(failures: Iterable[Failure]) -> None:

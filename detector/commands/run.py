@@ -10,19 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from detector.batch.inputs import find_images
+from detector.batch.outputs import Outputs
 from detector.bundle import Bundle
 from detector.commands.options import (
     DONE,
     SOME_FAILED,
     Arguments,
     add_detector_options,
+    at_least_1,
     main,
     name_failures,
     parser,
 )
 from detector.commands.progress import Progress
 from detector.errors import SettingsError
-from detector.formats import FOLDERS, WRITERS
+from detector.formats import FORMATS
 from detector.formats.files import replacing
 from detector.formats.image_lists import ImageList
 from detector.settings import Settings
@@ -41,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--images", nargs="+", metavar="PATH", default=[], help="folder, file, glob or @list.txt")
     add("--out", type=Path, metavar="FILE", help="detections; FILE.journal keeps what is finished")
-    add("--format", choices=tuple(WRITERS), default="native", help="voc and yolo make a folder")
+    add("--format", choices=tuple(FORMATS), default="native", help="voc and yolo make a folder")
     add("--image-list", type=Path, metavar="FILE", help="annotation JSON or val.txt: images' ids")
     add("--score-threshold", type=float, metavar="P", help="report scores of P and more")
     add("--max-detections", type=int, metavar="N", help="report the best N of each image")
@@ -49,10 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--visualize", type=Path, metavar="DIR", help="photos with boxes of score 0.5 and more")
     add("--proposals-out", type=Path, metavar="FILE", help="write all proposals (JSON lines)")
     add("--proposals-in", type=Path, metavar="FILE", help="use these proposals")
-    add("--workers", type=int, metavar="N", help="processes for proposals (default: cores - 1)")
+    add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
     add("--stats", type=Path, metavar="FILE", help="write times and rates (JSON)")
     add("--overwrite", action="store_true", help="do all images again")
     add_detector_options(made)
+    made.set_defaults(resumable=True)
     return made
 
 
@@ -62,15 +65,22 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(settings.to_toml(), end="")
         return DONE
-    _check(arguments)
+    if not arguments.images or arguments.out is None:
+        raise SettingsError("--images PATH… and --out FILE are needed")
     leave_out = [arguments.visualize] if arguments.visualize else []
     inputs = find_images(arguments.images, leave_out=leave_out)
     image_list = ImageList.read(arguments.image_list) if arguments.image_list else None
 
-    from detector.batch.runner import Outputs, run
+    from detector.batch.runner import run
     from detector.pipeline import Detector
 
-    outputs = Outputs(arguments.out, arguments.format, arguments.proposals_out, arguments.visualize)
+    outputs = Outputs(
+        arguments.out,
+        arguments.format,
+        arguments.proposals_out,
+        arguments.visualize,
+        arguments.stats,
+    )
     with (
         Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
         Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
@@ -102,18 +112,6 @@ def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
         "classes": arguments.classes and [name.strip() for name in arguments.classes.split(",")],
     }
     return settings.replace(detections={k: v for k, v in given.items() if v is not None})
-
-
-def _check(arguments: argparse.Namespace) -> None:
-    out: Path | None = arguments.out
-    if not arguments.images or out is None:
-        raise SettingsError("--images PATH… and --out FILE are needed")
-    if arguments.workers is not None and arguments.workers < 1:
-        raise SettingsError(f"--workers {arguments.workers}: must be 1 or more")
-    if arguments.format in FOLDERS and out.is_file():
-        raise SettingsError(f"--out {out}: is a file, but {arguments.format} makes a folder")
-    if arguments.format not in FOLDERS and out.is_dir():
-        raise SettingsError(f"--out {out}: is a folder, but {arguments.format} makes a file")
 
 
 def _report(arguments: argparse.Namespace, summary: Summary) -> None:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from detector.formats import coco, ilsvrc, native, table, voc, yolo
 from detector.formats.image_lists import ImageList
 
-Write = Callable[[Path, native.Header, Iterable[native.Entry | native.Failure], ImageList], None]
 
-WRITERS: Mapping[str, Write] = {
-    "native": native.write,
-    "coco": coco.write,
-    "voc": voc.write,
-    "ilsvrc": ilsvrc.write,
-    "yolo": yolo.write,
-    "csv": table.write,
+class Format(NamedTuple):
+    """How detections are written."""
+
+    write: Callable[[Path, native.Header, Iterable[native.Entry | native.Failure], ImageList], None]
+    check: Callable[[Sequence[str], Sequence[str], ImageList], None] = lambda *_: None
+    """Raises FormatError or SettingsError for images, classes and ids that it cannot express."""
+    folder: bool = False
+    """Does it consist of several files?"""
+
+
+FORMATS: Mapping[str, Format] = {
+    "native": Format(native.write),
+    "coco": Format(coco.write, coco.check),
+    "voc": Format(voc.write, voc.check, folder=True),
+    "ilsvrc": Format(ilsvrc.write, ilsvrc.check),
+    "yolo": Format(yolo.write, yolo.check, folder=True),
+    "csv": Format(table.write),
 }
-FOLDERS = frozenset({"voc", "yolo"})
-"""Formats that consist of several files."""

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from detector.errors import FormatError
 from detector.formats.files import encode, replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
+
+
+def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
+    """Look up all that is to be written.
+
+    Raises:
+        FormatError: the image list lacks an image or a class.
+    """
+    image_list.check(images)
+    for name in classes:
+        if image_list.classes and name not in image_list.classes:
+            raise FormatError(image_list.source, f"has no category {name}")
 
 
 def write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ from typing import Any, BinaryIO
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write that takes the name `path` when it is complete."""
-    aside = path.with_name(path.name + ".partial")
+    digest = hashlib.sha1(os.fsencode(path.name)).hexdigest()  # a longer name may be too long
+    aside = path.with_name(f".{digest[:16]}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with open(aside, "wb") as file:

@@ -7,7 +7,7 @@ the last one is inclusive.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -19,20 +19,29 @@ from detector.formats.native import Entry, Failure, Header
 CLASSES = Path(__file__).parent.parent / "datasets" / "det_classes.csv"
 
 
+def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
+    """Look up all that is to be written.
+
+    Raises:
+        SettingsError: DET has none of the classes.
+        FormatError: the image list lacks an image.
+    """
+    image_list.check(images)
+    if not class_numbers().keys() & set(classes):
+        raise SettingsError(
+            f"none of the bundle's classes ({', '.join(classes)}) is one of ILSVRC DET's 200"
+        )
+
+
 def write(
     path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
 ) -> None:
     """Write a submission. Classes that DET has not are left out.
 
     Raises:
-        SettingsError: DET has none of the bundle's classes.
         FormatError: the image list lacks an image.
     """
     numbers = class_numbers()
-    if not numbers.keys() & set(header.classes):
-        raise SettingsError(
-            f"none of the bundle's classes ({', '.join(header.classes)}) is one of ILSVRC DET's 200"
-        )
     with replacing(path) as file:
         for record in records:
             if isinstance(record, Failure):

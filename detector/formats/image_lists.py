@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,19 @@ class ImageList:
         except (ValueError, KeyError, TypeError) as error:
             raise FormatError(path, f"not a COCO annotation file: {error!r}") from error
         return cls(images, classes, str(path))
+
+    def check(self, files: Iterable[str]) -> None:
+        """Look all images up.
+
+        Raises:
+            FormatError: the list lacks one, or has one id for two.
+        """
+        seen: dict[int, str] = {}
+        for file in files:
+            number = self.image(file)
+            if number in seen:
+                raise FormatError(self.source, f"gives {seen[number]} and {file} one id, {number}")
+            seen[number] = file
 
     def image(self, file: str) -> int:
         """The id of an image, by its path, its name, or its name without suffix.

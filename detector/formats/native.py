@@ -7,6 +7,7 @@ settings give the same bytes.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,10 +63,7 @@ class Entry:
         file, width, height = value["file"], value["width"], value["height"]
         if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
             raise TypeError("file must be a text, width and height must be whole numbers")
-        found = tuple(
-            Detection(item["label"], float(item["score"]), _box(item["box"]))
-            for item in value["detections"]
-        )
+        found = tuple(map(_detection, value["detections"]))
         return cls(file, width, height, value.get("proposals", {}), found)
 
 
@@ -133,6 +131,13 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
     return tuple(content.get("classes", ())), entries
 
 
-def _box(values: Any) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = map(float, values)
-    return x1, y1, x2, y2
+def _detection(item: Mapping[str, Any]) -> Detection:
+    label, score = item["label"], float(item["score"])
+    x1, y1, x2, y2 = map(float, item["box"])
+    if not isinstance(label, str):
+        raise TypeError(f"label {label!r} must be a text")
+    if not (
+        math.isfinite(score) and -math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf
+    ):
+        raise ValueError(f"score {score} and box {item['box']} must be finite, x1 < x2, y1 < y2")
+    return Detection(label, score, (x1, y1, x2, y2))

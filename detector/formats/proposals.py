@@ -78,21 +78,22 @@ class ProposalsFile:
         """The proposals of an image of that size.
 
         Raises:
-            MissingProposals: the file has none for it, or for one of another size.
-            FormatError: its line is not one of proposals.
+            MissingProposals: the file has none for it, or for one of another size, or its line is
+                not one of proposals.
         """
         if name not in self._places:
-            raise MissingProposals(name, f"{self.path} has no proposals for it")
+            raise MissingProposals(name, "the given proposals have none for it")
         number, offset = self._places[name]
         self._file.seek(offset)
         line = json.loads(self._file.readline())
         try:
             proposals, size = from_json(line), (line["width"], line["height"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FormatError(self.path, f"not a line of proposals: {error}", number) from error
+            raise MissingProposals(
+                name, f"line {number} of the given proposals is wrong: {error}"
+            ) from error
         if size != (width, height):
             raise MissingProposals(
-                name,
-                f"is {width}x{height}, its proposals in {self.path} are for {size[0]}x{size[1]}",
+                name, f"is {width}x{height}, the given proposals are for {size[0]}x{size[1]}"
             )
         return proposals

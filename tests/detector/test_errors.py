@@ -48,6 +48,7 @@ def test_codes_in_files_and_problem_details_are_stable() -> None:
     assert {kind.__name__: kind.code for kind in ALL} == {
         "DetectorError": "error",
         "SettingsError": "bad-settings",
+        "WorkerError": "no-workers",
         "FormatError": "bad-format",
         "BundleError": "bad-bundle",
         "ImageError": "bad-image",

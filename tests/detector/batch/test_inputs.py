@@ -43,7 +43,8 @@ def test_file_is_taken_whatever_its_suffix(tree: Path) -> None:
 
 def test_globs(tree: Path) -> None:
     assert names(tree / "*" / "a.png") == ["one/a.png", "two/a.png"]
-    assert names(tree / "**" / "*.webp") == ["c.webp"]
+    assert names(tree / "**" / "*.webp") == ["one/sub/c.webp"]
+    assert names(tree / "one" / "**" / "*.webp") == ["sub/c.webp"], "whatever else it may match"
 
 
 def test_name_that_looks_like_a_glob_is_a_name(tree: Path) -> None:
@@ -61,7 +62,11 @@ def test_each_image_once(tree: Path) -> None:
 
 
 def test_folders_can_be_left_out(tree: Path) -> None:
-    assert names(tree / "one", leave_out=[tree / "one" / "sub"]) == ["a.png", "b.JPG"]
+    sub = [tree / "one" / "sub"]
+    assert names(tree / "one", leave_out=sub) == ["a.png", "b.JPG"]
+    globs = [tree / "one" / "**" / f"*.{suffix}" for suffix in ("png", "webp")]
+    assert names(*globs) == ["a.png", "sub/c.webp"]
+    assert names(*globs, leave_out=sub) == ["a.png"]
 
 
 def test_link_to_a_parent_ends(tree: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from detector.batch.local import Task, available_cores, default_workers, prepare_ahead
-from detector.errors import LostWorker, NotAnImage
+from detector.errors import LostWorker, NotAnImage, WorkerError
 from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
+from proposals import Proposals
 
 
 class Killed(Preparation):
@@ -52,6 +53,33 @@ def test_image_that_kills_its_worker_is_reported_and_the_others_are_done(photos:
     for task, result in prepared:
         assert isinstance(result.error, LostWorker) == ("deadly" in task.name)
         assert (result.proposals is None) == ("deadly" in task.name)
+
+
+class Unstartable(Preparation):
+    """Cannot be sent to a process: what a broken environment looks like."""
+
+    def __setstate__(self, state: object) -> None:
+        raise ImportError("something is missing")
+
+
+def test_processes_that_cannot_start_are_one_error(photos: Path) -> None:
+    tasks = [Task(photos / "a.png", "a.png")]
+    with pytest.raises(WorkerError, match="worker processes cannot start"):
+        list(prepare_ahead(Unstartable(Settings()), tasks, workers=1))
+
+
+class Starved(Preparation):
+    """Has no memory for its engine."""
+
+    def _propose(self, *_: object) -> Proposals:
+        raise MemoryError
+
+
+def test_lack_of_memory_is_reported_and_not_remembered(photos: Path) -> None:
+    prepared = Starved(Settings()).file(photos / "a.png", "a.png")
+    assert isinstance(prepared.error, LostWorker)
+    assert str(prepared.error) == "a.png: could not be worked on: out of memory"
+    assert prepared.digest == "", "so that the next run tries again"
 
 
 def test_images_are_taken_a_bounded_number_ahead(photos: Path) -> None:

@@ -13,9 +13,11 @@ from PIL import Image as PillowImage
 
 from detector import Detector
 from detector.batch.inputs import find_images
-from detector.batch.runner import Outputs, Summary, picture_path, run
+from detector.batch.outputs import Outputs
+from detector.batch.runner import Summary, run
 from detector.bundle import Bundle
 from detector.errors import FormatError, SettingsError
+from detector.formats.image_lists import ImageList
 from detector.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -129,8 +131,14 @@ def test_given_proposals_that_do_not_fit(
         ("more/d.png", "missing-proposals"),
     ]
     given.write_text(json.dumps(line | {"file": "a.png", "boxes": [[0, 0, 500, 1]]}) + "\n")
-    with pytest.raises(FormatError, match=r"given.jsonl:1: not a line of proposals: box"):
-        detect(tiny_detector, photos, tmp_path / "other.json", given=given)
+    detect(tiny_detector, photos, tmp_path / "other.json", given=given)
+    message = read(tmp_path / "other.json")["failed"][0]["message"]
+    assert message.startswith("line 1 of the given proposals is wrong: box [0.0, 0.0, 500.0, 1.0]")
+    given.write_text("{}\n")
+    with pytest.raises(FormatError, match=r"given.jsonl:1: must be an object with"):
+        detect(tiny_detector, photos, tmp_path / "third.json", given=given)
+    with pytest.raises(FormatError, match=r"absent.jsonl: cannot be read"):
+        detect(tiny_detector, photos, tmp_path / "third.json", given=tmp_path / "absent.jsonl")
 
 
 def test_proposals_asked_for_later_are_computed(
@@ -160,11 +168,6 @@ def test_pictures(tiny_detector: Detector, photos: Path, tmp_path: Path) -> None
     assert (pictures / "a.png.jpg").exists()
 
 
-def test_picture_paths_never_meet() -> None:
-    names = ["a.jpg", "a.JPG", "a.png", "a.jpeg", "b/a.jpg"]
-    assert len({picture_path(Path("p"), name) for name in names}) == len(names)
-
-
 def test_another_format_is_rendered_without_computing(
     tiny_detector: Detector, photos: Path, tmp_path: Path
 ) -> None:
@@ -173,6 +176,29 @@ def test_another_format_is_rendered_without_computing(
     summary = detect(tiny_detector, photos, out, outputs=Outputs(out, "csv"))
     assert summary.computed == 0
     assert out.read_text().startswith("file,label,score,x1,y1,x2,y2\na.png,")
+
+
+def test_files_of_photos_that_are_gone_leave_a_folder_format(
+    tiny_detector: Detector, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "labels"
+    outputs = Outputs(out, "yolo")
+    detect(tiny_detector, photos, out, outputs=outputs)
+    (photos / "a.png").unlink()
+    detect(tiny_detector, photos, out, outputs=outputs)
+    names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
+    assert names == ["b c é.txt", "classes.txt", "more/d.txt"]
+
+
+def test_what_a_format_cannot_express_is_found_before_the_work(
+    tiny_detector: Detector, photos: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match="no space in an image's name"):
+        detect(tiny_detector, photos, tmp_path, outputs=Outputs(tmp_path / "v", "voc"))
+    outputs = Outputs(tmp_path / "c.json", "coco")
+    with pytest.raises(FormatError, match="has no image a"):
+        detect(tiny_detector, photos, tmp_path, outputs=outputs, image_list=ImageList({}, {}))
+    assert [path.name for path in tmp_path.iterdir()] == ["photos"], "nothing was begun"
 
 
 def test_other_settings_are_refused_unless_overwritten(

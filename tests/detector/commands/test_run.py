@@ -3,9 +3,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tomllib
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,16 @@ def test_folder_of_odd_files(tiny: list[str], tmp_path: Path) -> None:
     (folder / "cut.jpg").write_bytes((folder / "cut.jpg").read_bytes()[:-900])
     (folder / "text.jpg").write_text("I am no image")
     (folder / "empty.gif").touch()
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    bomb = zlib.compress(bytes(90_001 * 1000), 9)
+    chunks = [(b"IHDR", header), (b"IDAT", bomb), (b"IEND", b"")]
+    (folder / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in chunks
+        )
+    )
     out = tmp_path / "dets.json"
     assert command(["--images", str(folder), "--out", str(out), "--quiet", *tiny]) == 1
     content = json.loads(out.read_bytes())
@@ -70,7 +82,8 @@ def test_folder_of_odd_files(tiny: list[str], tmp_path: Path) -> None:
     }  # fmt: skip
     failed = {item["file"]: item["error"] for item in content["failed"]}
     assert failed == {
-        "cut.jpg": "truncated-image", "empty.gif": "empty-image", "text.jpg": "not-an-image",
+        "bomb.png": "oversized-image", "cut.jpg": "truncated-image", "empty.gif": "empty-image",
+        "text.jpg": "not-an-image",
     }  # fmt: skip
 
 
@@ -110,12 +123,7 @@ def test_options_reach_the_settings(tiny: list[str], capsys: pytest.CaptureFixtu
             ["--score-threshold", "2"], "option: detections.score_threshold: ", id="threshold"
         ),
         pytest.param(
-            ["--images", ".", "--out", ".", "--format", "native"], "--out .: is a folder", id="out"
-        ),
-        pytest.param(
-            ["--images", ".", "--out", "o", "--workers", "0"],
-            "--workers 0: must be 1",
-            id="workers",
+            ["--images", ".", "--out", "."], "no image in .: suffixes are .bmp", id="no image"
         ),
     ],
 )
@@ -133,6 +141,46 @@ def test_wrong_calls_are_one_line_and_exit_code_2(
     assert printed.count("\n") == 1
     command([*arguments, "--debug"])
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workers", "0"], "argument --workers: '0' must be a whole number from 1 on"),
+        (["--unknown"], "unrecognized arguments: --unknown"),
+        (["--format", "xml"], "argument --format: invalid choice: 'xml' (choose from "),
+    ],
+)
+def test_wrong_options_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command(arguments)
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}")
+    assert printed.endswith("; --help lists what is allowed\n")
+    assert printed.count("\n") == 1
+
+
+def test_errors_of_the_system_are_one_line(tiny: list[str], photos: Path, tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    code = (
+        "import resource, sys\n"
+        "from detector.commands.run import command\n"
+        "if __name__ == '__main__':\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "    sys.exit(command())\n"
+    )
+    (tmp_path / "limited.py").write_text(code)
+    arguments = ["--images", str(photos), "--out", str(tmp_path / "dets.json"), "--quiet", *tiny]
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "limited.py"), *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.decode() == "error: [Errno 27] File too large\n"
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

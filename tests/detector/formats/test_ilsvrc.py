@@ -58,11 +58,13 @@ def test_classes_that_det_has_not_are_left_out(tmp_path: Path) -> None:
     assert lines == "12 58 0.931204 48 240 194 370\n"
 
 
-def test_a_bundle_without_any_of_det_s_classes_is_refused(tmp_path: Path) -> None:
-    header = Header({}, {}, ("boat", "unicorn"))
+def test_a_bundle_without_any_of_det_s_classes_is_refused() -> None:
+    ids = ImageList.counted(["a.jpg"])
     with pytest.raises(SettingsError, match=r"boat, unicorn.*200"):
-        written(tmp_path / "out.txt", [Entry("a.jpg", 500, 375, {}, (BOAT,))], header)
-    assert list(tmp_path.iterdir()) == []
+        ilsvrc.check(["a.jpg"], ["boat", "unicorn"], ids)
+    ilsvrc.check(["a.jpg"], ["boat", "dog"], ids)
+    with pytest.raises(FormatError, match="has no image b"):
+        ilsvrc.check(["b.jpg"], ["dog"], ids)
 
 
 def test_images_that_the_list_lacks(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ NO_IDS = ImageList({}, {})
 
 FILE_NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+SPANS = st.tuples(NUMBERS, NUMBERS).map(sorted).filter(lambda span: span[0] < span[1])
+BOXES = st.tuples(SPANS, SPANS).map(lambda s: (s[0][0], s[1][0], s[0][1], s[1][1]))
 ENTRIES = st.builds(
     Entry,
     FILE_NAMES,
@@ -42,7 +44,7 @@ ENTRIES = st.builds(
     st.integers(1, 10**6),
     st.dictionaries(st.text(), st.integers(0, 10**4), max_size=3),
     st.lists(
-        st.builds(Detection, st.text(), NUMBERS, st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS)),
+        st.builds(Detection, st.text(), NUMBERS, BOXES),
         max_size=3,
     ).map(tuple),
 )

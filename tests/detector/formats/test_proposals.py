@@ -151,9 +151,9 @@ def test_what_is_no_line_of_proposals(line: dict[str, Any], tmp_path: Path) -> N
     path.write_bytes(encode(LINE | {"file": "good.jpg"}) + b"\n" + encode(line) + b"\n")
     file = ProposalsFile(path)
     assert_same(file.get("good.jpg", 40, 30), TWO)
-    with pytest.raises(FormatError, match="not a line of proposals") as caught:
+    with pytest.raises(MissingProposals, match="line 2 of the given proposals is wrong") as caught:
         file.get("a/b.jpg", 40, 30)
-    assert (caught.value.file, caught.value.line) == (str(path), 2)
+    assert caught.value.file == "a/b.jpg"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_file_is_read_image_by_image_in_any_order(tmp_path: Path) -> None:
 def test_images_without_proposals(tmp_path: Path) -> None:
     path = tmp_path / "proposals.jsonl"
     path.write_bytes(b"")
-    with pytest.raises(MissingProposals, match="has no proposals for it") as caught:
+    with pytest.raises(MissingProposals, match="the given proposals have none for it") as caught:
         ProposalsFile(path).get("a.jpg", 40, 30)
     assert caught.value.file == "a.jpg"
 

@@ -72,9 +72,14 @@ def test_a_file_an_image(
         pytest.param(["classes.png"], "classes.png: .* the list of classes", id="classes"),
     ],
 )
-def test_images_that_want_the_same_file(files: list[str], problem: str, tmp_path: Path) -> None:
+def test_images_that_want_the_same_file(files: list[str], problem: str) -> None:
     with pytest.raises(FormatError, match=problem):
-        written(tmp_path, [Entry(file, 500, 400, {}, (DOG,)) for file in files])
+        yolo.check(files, ["dog"], ImageList.counted(files))
+
+
+def test_images_that_have_files_of_their_own() -> None:
+    files = ["a.jpg", "b.jpg", "c/a.png", "c/classes.png"]
+    yolo.check(files, ["dog"], ImageList.counted(files))
 
 
 SIDES = st.integers(1, 20_000)

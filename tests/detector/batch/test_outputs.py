@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.batch.inputs import Input, find_images
+from detector.batch.outputs import Outputs, picture_path
+from detector.errors import SettingsError
+
+
+@pytest.fixture
+def inputs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> list[Input]:
+    monkeypatch.chdir(photos.parent)
+    Path("a_file").touch()
+    Path("taken").mkdir()
+    Path("taken", "letter.txt").touch()
+    return find_images(["photos"])
+
+
+OUT = Path("dets.json")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        pytest.param(Outputs(Path()), "--out .: must name a file or folder", id="no name"),
+        pytest.param(
+            Outputs(Path("photos/a.png")), "--out photos/a.png: would overwrite that", id="an image"
+        ),
+        pytest.param(Outputs(OUT, stats=OUT), "--stats dets.json: is --out already", id="twice"),
+        pytest.param(
+            Outputs(OUT, proposals=Path("x/../dets.json")),
+            "--proposals-out x/../dets.json: is --out already",
+            id="twice by another path",
+        ),
+        pytest.param(
+            Outputs(Path("a_file/x.json")),
+            "a_file is no folder that may be",
+            id="in a file",
+        ),
+        pytest.param(Outputs(Path("taken")), "--out taken: is a folder, but must be", id="folder"),
+        pytest.param(
+            Outputs(OUT, proposals=Path("taken")),
+            "out taken: is a folder",
+            id="folder too",
+        ),
+        pytest.param(
+            Outputs(Path("a_file"), "yolo"), "--out a_file: is a file, but yolo makes", id="file"
+        ),
+        pytest.param(
+            Outputs(Path("taken"), "voc"), "--out taken: is a folder with other files", id="others'"
+        ),
+        pytest.param(
+            Outputs(OUT, pictures=Path("a_file")),
+            "a_file: is a file, but must",
+            id="picture file",
+        ),
+        pytest.param(
+            Outputs(OUT, pictures=Path("photos")),
+            "photos: would overwrite",
+            id="photos",
+        ),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    inputs: list[Input], outputs: Outputs, message: str
+) -> None:
+    Path("photos", "e.jpg").touch()
+    with pytest.raises(SettingsError, match=message):
+        outputs.check(find_images(["photos"]))
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        pytest.param(Outputs(OUT), id="a file"),
+        pytest.param(Outputs(Path("new/deep/dets.json"), stats=OUT), id="a new folder"),
+        pytest.param(Outputs(Path("a_file")), id="over a file"),
+        pytest.param(Outputs(Path("new"), "voc"), id="a folder format"),
+        pytest.param(Outputs(OUT, pictures=Path("photos/boxes")), id="pictures beside photos"),
+    ],
+)
+def test_what_can_be_written(inputs: list[Input], outputs: Outputs) -> None:
+    outputs.check(inputs)
+
+
+def test_picture_paths_never_meet() -> None:
+    names = ["a.jpg", "a.JPG", "a.png", "a.jpeg", "b/a.jpg"]
+    assert len({picture_path(Path("p"), name) for name in names}) == len(names)
