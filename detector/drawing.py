@@ -33,25 +33,29 @@ def draw(
     """
     picture = PillowImage.fromarray(image)
     pen = ImageDraw.Draw(picture)
-    stroke = max(2, round(max(picture.size) / 250))
-    font = ImageFont.load_default(size=max(12, max(picture.size) / 36))
-    placed: list[Area] = []
+    scale = min(max(picture.size), 4 * min(picture.size))  # strips have thin lines, too
+    stroke = max(2, round(scale / 250))
+    font = ImageFont.load_default(size=max(12, scale / 36))
     strong = [found for found in detections if found.score >= MINIMUM_SCORE]
-    for label, _, (x1, y1, x2, y2) in reversed(strong):  # the best one on top
-        pen.rectangle(
-            (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), None, colour(label, classes), stroke
-        )
-    for label, score, box in strong:
-        text = f"{label} {score:.2f}"
-        left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
-        padding = stroke
-        size = (right - left + 2 * padding, bottom - top + 2 * padding)
-        area = _free_place(box, size, picture.size, placed)
-        placed.append(area)
+    captions: list[Area] = []
+    for label, score, box in strong:  # the best one chooses its place first
+        left, top, right, bottom = pen.textbbox((0, 0), _text(label, score), font=font)
+        size = (right - left + 2 * stroke, bottom - top + 2 * stroke)
+        captions.append(_free_place(box, size, picture.size, captions))
+    worst_first = list(zip(strong, captions, strict=True))[::-1]  # so the best one is on top
+    for (label, _, (x1, y1, x2, y2)), _ in worst_first:
+        outline = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
+        pen.rectangle(outline, None, colour(label, classes), stroke)
+    for (label, score, _), area in worst_first:
+        text = _text(label, score)
+        left, top, _, _ = pen.textbbox((0, 0), text, font=font)
         pen.rectangle(area, colour(label, classes))
-        corner = (area[0] + padding - left, area[1] + padding - top)
-        pen.text(corner, text, "black", font=font)
+        pen.text((area[0] + stroke - left, area[1] + stroke - top), text, "black", font=font)
     return picture
+
+
+def _text(label: str, score: float) -> str:
+    return f"{label} {score:.2f}"
 
 
 def save(picture: PillowImage.Image, path: Path) -> None:
