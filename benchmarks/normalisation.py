@@ -1,0 +1,65 @@
+"""What local response normalisation costs: crops a second with ours, torch's own, and none.
+
+    python benchmarks/normalisation.py [--crop-size 128]
+
+One member in bfloat16, channels-last, on the processor; the three are timed in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch import nn
+
+from detector.backends.pytorch import PyTorchBackend
+from detector.googlenet import GoogLeNet, LocalResponseNorm
+from detector.manifest import Architecture
+
+BATCH, ROUNDS, SECONDS = 32, 5, 2.0
+
+
+class TorchNorm(nn.LocalResponseNorm):
+    """torch's own, which computes in float32 on a processor."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
+def backend(name: str, crop_size: int) -> PyTorchBackend:
+    net = Architecture(normalisation="none" if name == "none" else "lrn")
+    network = GoogLeNet(21, crop_size=crop_size, architecture=net).eval()
+    if name == "torch's own":
+        for norm in ("norm1", "norm2"):
+            network.add_module(norm, TorchNorm(LocalResponseNorm.SIZE, LocalResponseNorm.ALPHA))
+    return PyTorchBackend(network, torch.device("cpu"), "bfloat16")
+
+
+def rate(run: PyTorchBackend, crops: torch.Tensor) -> float:
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        run(crops)
+        done += len(crops)
+    return done / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The cost of local response normalisation.")
+    parser.add_argument("--crop-size", type=int, default=128)
+    size = parser.parse_args().crop_size
+    crops = 50 * torch.randn(BATCH, size, size, 3)
+    backends = {name: backend(name, size) for name in ("none", "ours", "torch's own")}
+    rates: dict[str, list[float]] = {name: [] for name in backends}
+    for _ in range(ROUNDS):
+        for name, run in backends.items():
+            rates[name].append(rate(run, crops))
+    for name, measured in rates.items():
+        ratios = [own / none for own, none in zip(measured, rates["none"], strict=True)]
+        median = statistics.median(measured)
+        print(f"{name:<12}{median:>7.0f} crops a second{statistics.median(ratios):>7.2f} of none")
+
+
+if __name__ == "__main__":
+    main()
