@@ -91,7 +91,7 @@ def test_boxes_do_not_depend_on_what_was_searched_before_or_beside() -> None:
 
 
 def test_doubled_superpixels_halve_the_proposals(voc_photos: list[Path]) -> None:
-    """On 4 photos; `benchmarks/proposals.py` has the figure for 50."""
+    """On 4 photos; `benchmarks/superpixels.py` has the figure for 50."""
 
     def count(superpixels: Superpixels) -> int:
         engine = SelectiveSearch(superpixels=superpixels)

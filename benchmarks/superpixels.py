@@ -1,6 +1,6 @@
 """How many proposals doubled superpixels leave of R-CNN's fast mode, and at what coverage.
 
-python benchmarks/proposals.py --coco ANNOTATIONS.json --images DIR [--count 50]
+python benchmarks/superpixels.py --coco ANNOTATIONS.json --images DIR [--count 50]
 """
 
 from __future__ import annotations
