@@ -53,11 +53,17 @@ class Windows(NamedTuple):
 
 
 def windows(
-    boxes: Boxes, height: int, width: int, warp: Warp, mirrored: NDArray[np.bool_] | None = None
+    boxes: Boxes,
+    height: int | Integers,
+    width: int | Integers,
+    warp: Warp,
+    mirrored: NDArray[np.bool_] | None = None,
 ) -> Windows:
     """The warp's integers for boxes `[N, 4]` in whole pixels inside a `height` x `width` image.
 
     Args:
+        height: one for all boxes, or `int64 [N]`.
+        width: likewise.
         mirrored: `bool [N]`, which crops will be flipped from left to right: their padding is
             rounded from the other side.
 
@@ -68,14 +74,12 @@ def windows(
     corners = np.asarray(boxes).astype(np.int64).reshape(-1, 4)
     first, end = corners[:, :2], corners[:, 2:]  # x, y; the end is exclusive
     side = end - first
-    image_size = np.array([width, height])
+    image_size = np.broadcast_to(np.stack([width, height], axis=-1), side.shape)
     bad = (corners != boxes).any(1) | (first < 0).any(1) | (end > image_size).any(1)
     bad |= (side <= 0).any(1)
     if bad.any():
-        raise ValueError(
-            f"box {boxes[bad][0].tolist()} must have whole pixels and an area inside the "
-            f"{width}x{height} image"
-        )
+        (w, h), box = image_size[bad][0], boxes[bad][0].tolist()
+        raise ValueError(f"box {box} must have whole pixels and an area inside the {w}x{h} image")
     # The context in pixels of the image is side * p / (S - 2p); with a context of p/S = a/b, that
     # is side * a / (b - 2a). The widened window's last pixel is inclusive: it is a pixel wider.
     share = warp.context / (1 - 2 * warp.context)
@@ -148,27 +152,32 @@ def cut_with_opencv(
     return crops
 
 
-def sums(pixels: Pixels, device: torch.device) -> Tensor:
-    """The table `float64 [3, H + 1, W + 1]` of an image's sums over rectangles from the origin."""
-    height, width = pixels.shape[:2]
-    table = torch.zeros(3, height + 1, width + 1, dtype=torch.float64, device=device)
-    inner = table[:, 1:, 1:]
-    inner.copy_(torch.from_numpy(pixels).to(device).permute(2, 0, 1))
-    torch.cumsum(inner, 1, out=inner)
-    torch.cumsum(inner, 2, out=inner)
+def sums(pixels: Tensor) -> Tensor:
+    """Tables `float64 [..., H + 1, W + 1]` of the sums over rectangles from the origin.
+
+    Args:
+        pixels: `[..., H, W]`.
+    """
+    *outer, height, width = pixels.shape
+    table = torch.zeros(*outer, height + 1, width + 1, dtype=torch.float64, device=pixels.device)
+    inner = table[..., 1:, 1:]
+    inner.copy_(pixels)
+    torch.cumsum(inner, -2, out=inner)
+    torch.cumsum(inner, -1, out=inner)
     return table
 
 
 def cut_with_torch(
     table: Tensor, where: Windows, warp: Warp, mirrored: NDArray[np.bool_]
 ) -> Tensor:
-    """The same crops by a few large operations on the device of the image's table of `sums`.
+    """The same crops by a few large operations on the device of the table of `sums`.
 
-    The sum over any footprint is four look-ups in the table, between whose entries bilinear
+    The table is one image's, `[3, H + 1, W + 1]`, or there is one for each crop, `[N, 3, …]`. The
+    sum over any footprint is four look-ups in the table, between whose entries bilinear
     interpolation is exact.
     """
     device, size = table.device, warp.crop_size
-    height, width = table.shape[1] - 1, table.shape[2] - 1
+    height, width = table.shape[-2] - 1, table.shape[-1] - 1
 
     def footprints(axis: int, length: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Both ends of each crop pixel's footprint on [-1, 1], its length, is it in the patch?"""

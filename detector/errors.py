@@ -27,6 +27,12 @@ class WorkerError(DetectorError):
     code = "no-workers"
 
 
+class TrainingError(DetectorError):
+    """Data that cannot be trained on, or a training that went wrong."""
+
+    code = "bad-training"
+
+
 class FormatError(DetectorError):
     """A file whose content is not what its format allows.
 

@@ -239,7 +239,7 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`[N, C, H, W]` to the same shape."""
         root = functional.conv2d(x * x, self.band, self.k).rsqrt()  # scale ** -0.5
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and x.requires_grad:
             return x * root * root.sqrt()
         return root.sqrt().mul_(root).mul_(x)  # a third of the memory traffic
 

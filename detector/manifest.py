@@ -110,3 +110,12 @@ class Recipe(Description):
     card: str
     """The text of `MODEL_CARD.md`."""
     members: tuple[MemberRecipe, ...] = Field(min_length=1)
+
+
+class TrainedMember(MemberRecipe):
+    """What a training says of the weights that it made."""
+
+    classes: tuple[str, ...]
+    normalisation: Normalisation
+    training: Mapping[str, Any]
+    """For the model card: data, start, recipe, time, hardware, versions, scores."""

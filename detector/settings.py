@@ -43,6 +43,16 @@ class Frozen(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def to_toml(self) -> str:
+        """The values as a TOML file, which reads back to the same; single keys, then tables."""
+        lines, tables = [], []
+        for key, value in self.model_dump(mode="json").items():
+            if isinstance(value, dict):
+                tables += [f"[{key}]", *(f"{k} = {json.dumps(v)}" for k, v in value.items()), ""]
+            else:
+                lines.append(f"{key} = {json.dumps(value)}")
+        return "\n".join([*lines, *tables])
+
 
 class ImageSettings(Frozen):
     """How images are read."""
@@ -132,13 +142,6 @@ class Settings(Frozen):
         merged = merge(self.model_dump(), tables)
         check(type(self), merged, "option")
         return type(self).model_validate(merged)
-
-    def to_toml(self) -> str:
-        """The settings as a TOML file, which reads back to the same."""
-        lines = []
-        for table, values in self.model_dump(mode="json").items():
-            lines += [f"[{table}]", *(f"{k} = {json.dumps(v)}" for k, v in values.items()), ""]
-        return "\n".join(lines)
 
 
 def check(model: type[BaseModel], values: Any, place: str) -> None:

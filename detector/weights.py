@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -46,13 +47,20 @@ def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.replace("loss3.classifier.", "classifier."): t for name, t in weights.items()}
 
 
-def load_weights(network: GoogLeNet, weights: dict[str, Tensor], file: Path) -> None:
+def load_weights(
+    network: GoogLeNet, weights: dict[str, Tensor], file: Path, *, new: tuple[str, ...] = ()
+) -> None:
     """Put weights into a network; all names and shapes must be the network's.
+
+    Args:
+        new: layers that keep the weights they have; the file may lack them or have others.
 
     Raises:
         BundleError: naming `file` and the first tensor that is missing, unknown or misshapen.
     """
-    expected = network.state_dict()
+    kept = tuple(f"{layer}." for layer in new)
+    weights = {name: tensor for name, tensor in weights.items() if not name.startswith(kept)}
+    expected = {n: t for n, t in network.state_dict().items() if not n.startswith(kept)}
     for name, tensor in expected.items():
         if name not in weights:
             raise BundleError(file, f"lacks {name}, which this architecture has")
@@ -62,7 +70,7 @@ def load_weights(network: GoogLeNet, weights: dict[str, Tensor], file: Path) -> 
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:
         raise BundleError(file, f"has {unknown[0]}, which this architecture has not")
-    network.load_state_dict(weights)
+    network.load_state_dict(weights, strict=not new)
 
 
 _TORCHVISION_LAYERS = {
@@ -99,3 +107,10 @@ def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
         name: tensor.to(torch.float16).contiguous() if tensor.is_floating_point() else tensor
         for name, tensor in weights.items()
     }
+
+
+def as_shipped(network: GoogLeNet) -> GoogLeNet:
+    """A copy of a network, ready to classify, with its weights rounded as a bundle stores them."""
+    shipped = copy.deepcopy(network).eval()
+    shipped.load_state_dict(half_precision(network.state_dict()))
+    return shipped

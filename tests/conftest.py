@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,3 +109,55 @@ def photos(tmp_path: Path) -> Path:
     for number, name in enumerate(["a.png", "b c é.png", "more/d.png"]):
         PillowImage.fromarray(scene(number)).save(folder / name)
     return folder
+
+
+COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+WIDTH, HEIGHT = 100, 80
+
+
+def paint(folder: Path, count: int) -> Path:
+    """Photos with a rectangle of each colour, and their annotations in COCO's format."""
+    folder.mkdir(parents=True)
+    annotations = []
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        photo = rng.integers(100, 140, (HEIGHT, WIDTH, 3), np.uint8)
+        for label, colour in enumerate(COLOURS.values()):
+            w, h = rng.integers(25, 45, 2)
+            x, y = 50 * label + rng.integers(0, 50 - w + 1), rng.integers(0, HEIGHT - h + 1)
+            photo[y : y + h, x : x + w] = colour
+            box = [int(x), int(y), int(w), int(h)]
+            annotations.append({"image_id": number, "category_id": label + 1, "bbox": box})
+        PillowImage.fromarray(photo).save(folder / f"{number}.png")
+    images = [
+        {"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(count)
+    ]
+    categories = [{"id": n, "name": name} for n, name in enumerate(COLOURS, start=1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    file = folder.with_suffix(".json")
+    file.write_text(json.dumps(content))
+    return file
+
+
+@pytest.fixture(scope="session")
+def painted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The annotation file of four photos; the proposals are cached beside it."""
+    return paint(tmp_path_factory.mktemp("data") / "painted", 4)
+
+
+TRAINING = """\
+warp = { crop_size = 64, resampling = "area" }
+architecture = { width = 0.25 }
+sampling = { foreground = 4, background = 4 }
+augmentation = { distortion = 0.2, jitter = 0.05 }
+optimisation = { steps = 6, averaging = 0.5, precision = "float32" }
+run = { log_every = 1, checkpoint_every = 2 }
+"""
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Path:
+    """Settings of a training that takes a second."""
+    file = tmp_path / "training.toml"
+    file.write_text(TRAINING)
+    return file

@@ -33,7 +33,9 @@ class PyTorchBackend:
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """The same array on a processor, its table of sums on a GPU."""
-        return pixels if self.device.type == "cpu" else sums(pixels, self.device)
+        if self.device.type == "cpu":
+            return pixels
+        return sums(torch.from_numpy(pixels).to(self.device).permute(2, 0, 1))  # [3, H + 1, W + 1]
 
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> NDArray[np.float32]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from detector.bundle import Bundle, pack
-from detector.commands.options import DONE, Arguments, main, parser
+from detector.card import WEIGHTS, read_member, recipe_of
+from detector.commands.options import DONE, Arguments, add_action, main, parser
+from detector.errors import FormatError, SettingsError
 from detector.manifest import Recipe
-from detector.settings import check, read_toml
+from detector.settings import check, describe, read_toml
 
 
 def command(arguments: Arguments = None) -> int:
@@ -16,18 +20,20 @@ def command(arguments: Arguments = None) -> int:
     made = parser("detector-bundle", "Show, verify and make bundles.")
     actions = made.add_subparsers(metavar="show|verify|pack", required=True)
 
-    show = actions.add_parser("show", help="what is in a bundle")
-    show.set_defaults(action=_show)
-    verify = actions.add_parser("verify", help="check a bundle's files")
-    verify.set_defaults(action=_verify)
+    show = add_action(actions, "show", _show, "what is in a bundle")
+    verify = add_action(actions, "verify", _verify, "check a bundle's files")
     for action in (show, verify):
         action.add_argument("bundle", nargs="?", metavar="DIR|NAME", help="default: voc20")
 
-    packing = actions.add_parser("pack", help="make a bundle from files of weights")
-    packing.set_defaults(action=_pack)
-    add = packing.add_argument
-    add("--config", type=Path, required=True, metavar="FILE.toml", help="classes, members, card")
-    add("--weights", type=Path, required=True, nargs="+", metavar="FILE", help="one for a member")
+    add = add_action(actions, "pack", _pack, "make a bundle of trained members").add_argument
+    add("--members", type=Path, nargs="+", metavar="DIR", help="what detector-train made")
+    add("--name", metavar="NAME", help="with --members: of the bundle (default: --out's)")
+    add("--bundle-version", default="1.0.0", metavar="V", help="with --members: of the bundle")
+    add("--notes", type=Path, metavar="FILE.md", help="with --members: more for the model card")
+    add(
+        "--config", type=Path, metavar="FILE.toml", help="for other weights: classes, members, card"
+    )
+    add("--weights", type=Path, nargs="+", metavar="FILE", help="with --config: one for a member")
     add("--out", type=Path, required=True, metavar="DIR", help="the bundle; must not exist")
 
     parsed = made.parse_args(arguments)
@@ -50,11 +56,31 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    content = read_toml(arguments.config)
-    check(Recipe, content, str(arguments.config))
-    bundle = pack(arguments.out, Recipe.model_validate(content), arguments.weights)
+    if bool(arguments.members) == bool(arguments.config):
+        raise SettingsError("one of --members DIR… and --config FILE.toml is needed")
+    if arguments.members:
+        recipe = _recipe_of_members(arguments)
+        weights = [folder / WEIGHTS for folder in arguments.members]
+    else:
+        content = read_toml(arguments.config)
+        check(Recipe, content, str(arguments.config))
+        recipe, weights = Recipe.model_validate(content), arguments.weights or []
+    bundle = pack(arguments.out, recipe, weights)
     print(f"{bundle.directory}: made and verified, sha256 {bundle.sha256}")
     return DONE
+
+
+def _recipe_of_members(arguments: argparse.Namespace) -> Recipe:
+    try:
+        notes = arguments.notes.read_text(encoding="utf-8") if arguments.notes else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(arguments.notes, f"cannot be read: {error}") from error
+    members = {folder: read_member(folder) for folder in arguments.members}
+    name = arguments.name or arguments.out.name
+    try:
+        return recipe_of(members, name=name, version=arguments.bundle_version, notes=notes)
+    except ValidationError as error:
+        raise SettingsError(f"--name {name}: {describe(error, Recipe)}") from error
 
 
 if __name__ == "__main__":

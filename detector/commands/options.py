@@ -35,10 +35,30 @@ def parser(name: str, description: str) -> Parser:
     """A parser with the options that every command has."""
     made = Parser(prog=name, description=description, allow_abbrev=False)
     made.set_defaults(resumable=False)
-    made.add_argument("--quiet", action="store_true", help="print errors only")
-    made.add_argument("--debug", action="store_true", help="show where an error came from")
+    _add_common_options(made, default=False)
     made.add_argument("--version", action="version", version=f"{name} {__version__}")
     return made
+
+
+def add_action(
+    actions: argparse._SubParsersAction[Parser],
+    name: str,
+    action: Callable[[argparse.Namespace], int],
+    description: str,
+) -> Parser:
+    """The parser of one of a command's actions, with the options that every command has."""
+    made = actions.add_parser(name, help=description, description=description, allow_abbrev=False)
+    made.set_defaults(action=action)
+    _add_common_options(made, default=argparse.SUPPRESS)  # what stands before the action counts
+    return made
+
+
+def _add_common_options(to: Parser, *, default: bool | str) -> None:
+    for option, text in (
+        ("--quiet", "print errors only"),
+        ("--debug", "show where an error came from"),
+    ):
+        to.add_argument(option, action="store_true", default=default, help=text)
 
 
 def add_detector_options(to: argparse.ArgumentParser) -> None:

@@ -21,16 +21,19 @@ class Progress:
         self._lines = not quiet and not terminal
         self._started = self._last_line = time.monotonic()
 
-    def __call__(self, finished: int, computed: int) -> None:
+    def __call__(self, finished: int, computed: int, note: str = "") -> None:
         """So many are finished now, and so many of them were computed since the start."""
         self._bar.initial = finished - computed
         self._bar.update(finished - self._bar.n)
+        if note:
+            self._bar.set_postfix_str(note)
         now = time.monotonic()
         if self._lines and now - self._last_line >= SECONDS_BETWEEN_LINES:
             self._last_line = now
             rate = computed / (now - self._started)
             left = f", {(self._total - finished) / rate:.0f} s left" if rate > 0 else ""
             line = f"{finished} of {self._total} {self._unit}s, {rate:.2f} a second{left}"
+            line += f", {note}" if note else ""
             print(line, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:

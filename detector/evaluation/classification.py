@@ -18,8 +18,9 @@ from detector.images import SUFFIXES, load
 from detector.manifest import Normalisation
 from proposals import Image
 
-RESIZED_SIDE = 256
 CROP_SIZE = 224
+"""Pixels; photos are resized to 8/7 of it, 256."""
+
 BATCH = 32
 
 
@@ -66,19 +67,21 @@ def find_labelled(folder: Path, labels: list[str]) -> list[tuple[Path, int]]:
     return found
 
 
-def centre_crop(image: Image) -> Image:
+def centre_crop(image: Image, crop_size: int = CROP_SIZE) -> Image:
     """The central 224x224 pixels of an image whose shorter side is resized to 256.
 
     Args:
         image: RGB `uint8 [H, W, 3]`.
+        crop_size: another number than 224; the shorter side is resized to 8/7 of it.
     """
     height, width = image.shape[:2]
-    zoom = RESIZED_SIDE / min(height, width)
-    size = (max(RESIZED_SIDE, round(width * zoom)), max(RESIZED_SIDE, round(height * zoom)))
+    shorter = round(crop_size * 8 / 7)
+    zoom = shorter / min(height, width)
+    size = (max(shorter, round(width * zoom)), max(shorter, round(height * zoom)))
     method = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(image, size, interpolation=method), np.uint8)
-    left, top = (size[0] - CROP_SIZE) // 2, (size[1] - CROP_SIZE) // 2
-    return resized[top : top + CROP_SIZE, left : left + CROP_SIZE]
+    left, top = (size[0] - crop_size) // 2, (size[1] - crop_size) // 2
+    return resized[top : top + crop_size, left : left + crop_size]
 
 
 def evaluate(
@@ -86,6 +89,8 @@ def evaluate(
     normalisation: Normalisation,
     images: list[tuple[Path, int]],
     progress: Callable[[int, int], None] = lambda finished, computed: None,
+    *,
+    crop_size: int = CROP_SIZE,
 ) -> Accuracy:
     """Classify the centre crop of each image.
 
@@ -93,7 +98,7 @@ def evaluate(
         ImageError: an image cannot be used.
     """
     top1 = top5 = finished = 0
-    for crops, truth in _batches(images, normalisation):
+    for crops, truth in _batches(images, normalisation, crop_size):
         probabilities = backend(crops)[: len(truth)]
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
         hits = best == truth[:, None]  # [N, 5]
@@ -105,11 +110,12 @@ def evaluate(
 
 
 def _batches(
-    images: list[tuple[Path, int]], normalisation: Normalisation
+    images: list[tuple[Path, int]], normalisation: Normalisation, crop_size: int
 ) -> Iterator[tuple[Tensor, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
     for start in range(0, len(images), BATCH):
         chosen = images[start : start + BATCH]
-        crops = torch.zeros(BATCH, CROP_SIZE, CROP_SIZE, 3)
+        crops = torch.zeros(BATCH, crop_size, crop_size, 3)
         for crop, (path, _) in zip(crops, chosen, strict=False):
-            crop.copy_(torch.from_numpy(normalise(centre_crop(load(path)), normalisation)))
+            image = centre_crop(load(path), crop_size)
+            crop.copy_(torch.from_numpy(normalise(image, normalisation)))
         yield crops, np.array([label for _, label in chosen], np.int64)

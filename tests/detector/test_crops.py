@@ -237,7 +237,9 @@ def test_fast_crops_equal_the_literal_ones(
         np.testing.assert_allclose(
             cut_with_opencv(pixels, where, warp, flip), literal, atol=2e-4, rtol=0
         )
-        on_device = cut_with_torch(sums(pixels, torch.device("cpu")), where, warp, flip)
+        on_device = cut_with_torch(
+            sums(torch.from_numpy(pixels).permute(2, 0, 1)), where, warp, flip
+        )
         np.testing.assert_allclose(on_device, literal, atol=2e-4, rtol=0)
 
 
@@ -282,7 +284,12 @@ def test_no_boxes_give_no_crops(photo: Image) -> None:
     none = np.empty((0, 4), np.float32)
     pixels = normalise(photo, Normalisation())
     assert cut(pixels, none, Warp()).shape == (0, 224, 224, 3)
-    assert cut(sums(pixels, torch.device("cpu")), none, Warp()).shape == (0, 224, 224, 3)
+    assert cut(sums(torch.from_numpy(pixels).permute(2, 0, 1)), none, Warp()).shape == (
+        0,
+        224,
+        224,
+        3,
+    )
 
 
 def test_normalisation_orders_and_scales_channels() -> None:

@@ -1,0 +1,195 @@
+"""`detector-train`: from annotated photos to the weights of a member."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from detector.bundle import Bundle
+from detector.commands.options import (
+    DONE,
+    SOME_FAILED,
+    Arguments,
+    add_action,
+    at_least_1,
+    main,
+    name_failures,
+    parser,
+)
+from detector.commands.progress import Progress
+from detector.datasets import coco, ilsvrc, voc
+from detector.errors import FormatError, SettingsError
+from detector.settings import Frozen, check, merge, parse_assignment, read_toml
+
+if TYPE_CHECKING:
+    from detector.training.regions import DataSet
+    from detector.training.reporting import Reports
+
+Settings = TypeVar("Settings", bound=Frozen)
+
+TREES = {"voc": voc, "ilsvrc": ilsvrc}
+
+
+def command(arguments: Arguments = None) -> int:
+    """The entry point; returns the exit code."""
+    made = parser("detector-train", "Train networks on photos of one's own.")
+    actions = made.add_subparsers(metavar="regions|classifier", required=True)
+
+    regions = add_action(actions, "regions", _regions, "a bundle's member, from annotated photos")
+    add = regions.add_argument
+    add("--data", type=Path, metavar="PATH", help="annotations.json, or a tree")
+    add("--images", type=Path, metavar="DIR", help="where the photos are (default: by the data)")
+    add("--format", choices=("coco", *TREES), default="coco", help="of the data")
+    add("--split", default="train", metavar="NAME", help="of a voc or ilsvrc tree")
+    add("--validation", metavar="PATH|NAME", help="held-out annotations.json, or a tree's split")
+    add("--validation-images", type=Path, metavar="DIR", help="where their photos are")
+    add("--strict", action="store_true", help="a photo that cannot be used is an error")
+    add("--cache", type=Path, metavar="DIR", help="where proposals are kept (beside --out)")
+    add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores)")
+
+    classifier = add_action(
+        actions, "classifier", _classifier, "a trunk, from a folder of photos for each class"
+    )
+    add = classifier.add_argument
+    add("--data", type=Path, metavar="DIR", help="photos in a folder a class")
+    add("--validation", type=Path, metavar="DIR", help="held-out photos, likewise")
+
+    regions.add_argument(
+        "--weights", type=Path, metavar="FILE", help="to start from (the shipped bundle's)"
+    )
+    classifier.add_argument("--weights", type=Path, metavar="FILE", help="to start from (none)")
+    for action in (regions, classifier):
+        add = action.add_argument
+        add("--config", type=Path, metavar="FILE.toml", help="settings (configs/training/…)")
+        add(
+            "--set",
+            action="append",
+            default=[],
+            metavar="TABLE.KEY=VALUE",
+            dest="assignments",
+            help="one setting; may be repeated",
+        )
+        add("--print-config", action="store_true", help="print the settings in force, and end")
+        add("--out", type=Path, metavar="DIR", help="for weights, log, checkpoint")
+        add("--resume", action="store_true", help="go on from the checkpoint in --out")
+        add("--seed", type=int, default=0, metavar="N", help="of all that is random")
+        add("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where it runs")
+        action.set_defaults(resumable=True)
+
+    parsed = made.parse_args(arguments)
+    return main(parsed.action, parsed)
+
+
+def _regions(arguments: argparse.Namespace) -> int:
+    from detector.training.regions import train
+    from detector.training.settings import RegionTraining
+
+    recipe = _settings(RegionTraining, arguments)
+    if arguments.print_config:
+        print(recipe.to_toml(), end="")
+        return DONE
+    data = _data_set(arguments, arguments.data, arguments.split, arguments.images)
+    validation = None
+    if arguments.validation:
+        on_tree = arguments.format in TREES
+        validation = _data_set(
+            arguments,
+            arguments.data if on_tree else Path(arguments.validation),
+            arguments.validation,
+            arguments.images if on_tree else arguments.validation_images,
+        )
+    summary = train(
+        recipe,
+        data,
+        arguments.weights or _shipped_weights(),
+        arguments.out,
+        validation=validation,
+        cache=arguments.cache,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        strict=arguments.strict,
+        device=arguments.device,
+        workers=arguments.workers,
+        reports=_reports(arguments),
+    )
+    name_failures(summary.skipped)
+    if not arguments.quiet:
+        print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
+        if scores := summary.member.training["scores"]:
+            print(f"mAP {100 * scores['mean_ap']:.2f} on {scores['images']} held-out photos")
+        if summary.skipped:
+            print(f"{len(summary.skipped)} photos were left out")
+    return SOME_FAILED if summary.skipped else DONE
+
+
+def _classifier(arguments: argparse.Namespace) -> int:
+    from detector.training.classifier import train
+    from detector.training.settings import ClassifierTraining
+
+    recipe = _settings(ClassifierTraining, arguments)
+    if arguments.print_config:
+        print(recipe.to_toml(), end="")
+        return DONE
+    accuracy = train(
+        recipe,
+        arguments.data,
+        arguments.out,
+        weights=arguments.weights,
+        validation=arguments.validation,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        device=arguments.device,
+        reports=_reports(arguments),
+    )
+    if not arguments.quiet:
+        print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
+        if accuracy:
+            print(f"top-1 {accuracy['top1']:.3f}, top-5 {accuracy['top5']:.3f}")
+    return DONE
+
+
+def _settings(model: type[Settings], arguments: argparse.Namespace) -> Settings:
+    """Settings from the file and then the assignments.
+
+    Raises:
+        SettingsError: naming the place and the key, or a needed option that is not there.
+    """
+    if not (arguments.print_config or (arguments.data and arguments.out)):
+        raise SettingsError("--data PATH and --out DIR are needed")
+    merged = read_toml(arguments.config) if arguments.config else {}
+    check(model, merged, str(arguments.config))
+    for text in arguments.assignments:
+        merged = merge(merged, parse_assignment(text))
+        check(model, merged, f"--set {text}")
+    return model.model_validate(merged)
+
+
+def _shipped_weights() -> Path:
+    bundle = Bundle.load()
+    return bundle.directory / bundle.manifest.members[0].file
+
+
+def _data_set(
+    arguments: argparse.Namespace, path: Path, split: str, images: Path | None
+) -> DataSet:
+    from detector.training.regions import DataSet
+
+    if arguments.format == "coco":
+        truth, folder = coco.read(path), images or path.with_suffix("")
+    else:
+        tree = TREES[arguments.format]
+        truth, folder = tree.read(path, split), images or path / tree.PHOTOS
+    if not folder.is_dir():
+        raise FormatError(folder, "no such folder: --images DIR says where the photos are")
+    return DataSet(path, truth, folder)
+
+
+def _reports(arguments: argparse.Namespace) -> Reports:
+    quiet = arguments.quiet or int(os.environ.get("RANK", "0")) > 0
+    return lambda total, unit: Progress(total, unit=unit, quiet=quiet)
+
+
+if __name__ == "__main__":
+    raise SystemExit(command())

@@ -1,0 +1,116 @@
+"""The XML files in which PASCAL VOC and ILSVRC annotate an image each, and their lists of names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.datasets.ground_truth import AnnotatedImage
+from detector.errors import FormatError
+from proposals.types import Boxes
+
+
+class Annotation(NamedTuple):
+    """What a file says; see `AnnotatedImage`."""
+
+    path: Path
+    file: str
+    """The image's name as the file gives it, with or without a suffix."""
+    width: int
+    height: int
+    names: tuple[str, ...]
+    boxes: Boxes
+    difficult: NDArray[np.bool_]
+
+    def image(self, file: str, labels: Mapping[str, int]) -> AnnotatedImage:
+        """The annotated image of that name.
+
+        Raises:
+            FormatError: an object's class is not among `labels`.
+        """
+        for number, name in enumerate(self.names, start=1):
+            if name not in labels:
+                raise FormatError(self.path, f"object {number}: unknown class {name!r}")
+        indices = np.array([labels[name] for name in self.names], np.int64)
+        return AnnotatedImage(file, self.width, self.height, self.boxes, indices, self.difficult)
+
+
+def read(path: Path, *, first_pixel: int) -> Annotation:
+    """An annotation file.
+
+    Args:
+        first_pixel: what the format calls the first pixel of a row: 1 in VOC, 0 in ILSVRC. The
+            last pixel of a box is part of it in both.
+
+    Raises:
+        FormatError: it is missing, not XML, or lacks a size or an object's class or box.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+    except ElementTree.ParseError as error:
+        raise FormatError(path, f"not XML: {error}") from error
+    width, height = (int(_number(root, f"size/{side}", path, "")) for side in ("width", "height"))
+    names, boxes, difficult = [], [], []
+    for number, item in enumerate(root.findall("object"), start=1):
+        where = f"object {number}: "
+        x1, y1, x2, y2 = (
+            _number(item, f"bndbox/{edge}", path, where)
+            for edge in ("xmin", "ymin", "xmax", "ymax")
+        )
+        box = x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1
+        if not (box[0] < box[2] and box[1] < box[3]):
+            raise FormatError(path, f"{where}box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area")
+        names.append(_text(item, "name", path, where))
+        boxes.append(box)
+        difficult.append(item.findtext("difficult", "0").strip() == "1")
+    return Annotation(
+        path,
+        root.findtext("filename", path.stem).strip(),
+        width,
+        height,
+        tuple(names),
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(difficult, np.bool_),
+    )
+
+
+def read_names(path: Path) -> list[str]:
+    """The first word of each line of a list of images.
+
+    Raises:
+        FormatError: the list is missing, or has none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise FormatError(path, f"the list of images cannot be read: {error}") from error
+    names = [line.split()[0] for line in lines if line.strip()]
+    if not names:
+        raise FormatError(path, "lists no image")
+    return names
+
+
+def _text(element: ElementTree.Element, tag: str, path: Path, where: str) -> str:
+    text = (element.findtext(tag) or "").strip()
+    if not text:
+        raise FormatError(path, f"{where}lacks <{tag.replace('/', '><')}>")
+    return text
+
+
+def _number(element: ElementTree.Element, tag: str, path: Path, where: str) -> float:
+    text = _text(element, tag, path, where)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise FormatError(path, f"{where}<{tag.replace('/', '><')}> is {text!r}, not a number")
+    return number

@@ -1,0 +1,1 @@
+"""Training: from annotated photos to the weights of a member."""

@@ -1,0 +1,35 @@
+"""Batches made while the network works on the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+Batch = TypeVar("Batch")
+
+
+class Ahead(Generic[Batch]):
+    """The batches of steps, each of which is asked for once, in order.
+
+    Args:
+        make: the batch of a step.
+        steps: their number; no batch is made ahead of the last one.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], steps: int) -> None:
+        self._make, self._steps = make, steps
+        self._thread = ThreadPoolExecutor(1)
+        self._next: Future[Batch] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        """The batch of a step, while that of the next one is begun."""
+        batch = self._next or self._thread.submit(self._make, step)
+        done = batch.result()
+        more = step + 1 < self._steps
+        self._next = self._thread.submit(self._make, step + 1) if more else None
+        return done
+
+    def close(self) -> None:
+        """Make no more."""
+        self._thread.shutdown(cancel_futures=True)

@@ -1,0 +1,236 @@
+"""Training a GoogLeNet from scratch on a folder of photos for each class.
+
+The sampling is that of *Going deeper with convolutions*, section 6: patches of 8 to 100 % of the
+photo with an aspect ratio between 3/4 and 4/3, photometric distortion, and a random way of
+resizing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detector.backends.pytorch import PyTorchBackend, choose_device
+from detector.batch.local import available_cores
+from detector.card import WEIGHTS
+from detector.crops import normalise
+from detector.errors import FormatError, SettingsError
+from detector.evaluation.classification import evaluate, find_labelled
+from detector.formats.files import encode, replacing
+from detector.googlenet import GoogLeNet
+from detector.images import MAX_PIXELS
+from detector.training.ahead import Ahead
+from detector.training.distortion import distort, draw_distortions
+from detector.training.loop import CHECKPOINT, Loop
+from detector.training.objective import classification_loss
+from detector.training.parallel import Group
+from detector.training.photos import Photos
+from detector.training.reporting import Reports, silence
+from detector.training.results import circumstances, start, write_weights
+from detector.training.settings import ClassifierTraining, Patches
+from detector.weights import as_shipped, load_weights, read_weights
+from proposals import Image
+
+LABELS = "labels.txt"
+RESIZING = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_NEAREST, cv2.INTER_CUBIC)
+TRIES = 10
+"""To find a patch that fits into the photo, before the whole photo is taken."""
+
+
+def train(
+    recipe: ClassifierTraining,
+    data: Path,
+    out: Path,
+    *,
+    weights: Path | None = None,
+    validation: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    device: str = "auto",
+    reports: Reports = silence,
+) -> Mapping[str, Any]:
+    """Train a network and write its weights and its labels, a line each, into `out`.
+
+    Args:
+        data: a folder with a folder of photos for each class, which names it.
+        out: a folder; it also has the log and the checkpoint.
+        weights: to start from, of the same architecture and classes.
+        validation: held-out photos, likewise.
+        resume: go on from the checkpoint in `out`.
+        reports: told how far it is.
+
+    Returns:
+        The last accuracy on the held-out photos; empty without them.
+
+    Raises:
+        DetectorError: naming what is wrong with the photos, the weights or the settings.
+    """
+    labels = sorted(path.name for path in data.glob("*") if path.is_dir())
+    if len(labels) < 2:
+        raise FormatError(data, "must have a folder of photos for each of two or more classes")
+    photos = find_labelled(data, labels)
+    held_out = find_labelled(validation, labels) if validation else []
+    if not resume and (out / CHECKPOINT).exists():
+        raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with Group() as group:
+        chosen = choose_device(group.device(device))
+        batch_size = recipe.patches.batch_size
+        loop = Loop(
+            build(recipe, len(labels), weights, seed),
+            heads=(),
+            optimisation=recipe.optimisation,
+            run=recipe.run,
+            out=out,
+            fingerprint={
+                "recipe": recipe.model_dump(mode="json", exclude={"run", "validation"}),
+                "labels": labels,
+                "photos": len(photos),
+                "processes": group.size,
+                **start(weights, seed),
+            },
+            steps_per_epoch=max(1, len(photos) // batch_size),
+            seed=seed,
+            device=chosen,
+            group=group,
+        )
+        if resume:
+            loop.resume()
+        task = PatchTask(photos, held_out, recipe, loop, seed=seed)
+        with reports(recipe.optimisation.steps, "step") as report:
+            loop.run(task, report, validate_every=recipe.validation.every)
+        task.close()
+        if group.first:
+            with loop.averaged():
+                write_weights(out / WEIGHTS, loop.network)
+            with replacing(out / LABELS) as file:
+                file.write("".join(f"{label}\n" for label in labels).encode())
+            with replacing(out / "training.json") as file:
+                facts = {**loop.fingerprint, **circumstances(loop), "accuracy": task.accuracy}
+                file.write(encode(facts) + b"\n")
+    return task.accuracy
+
+
+def build(recipe: ClassifierTraining, classes: int, weights: Path | None, seed: int) -> GoogLeNet:
+    """A new network, or one with given weights.
+
+    Raises:
+        BundleError: the weights are missing, or those of another architecture.
+        SettingsError: the crops are too small.
+    """
+    torch.manual_seed(seed)
+    try:
+        network = GoogLeNet(
+            classes,
+            crop_size=recipe.crop_size,
+            architecture=recipe.architecture,
+            auxiliary=recipe.optimisation.auxiliary > 0,
+        )
+    except ValueError as error:
+        raise SettingsError(f"crop_size: {error}") from error
+    if weights is not None:
+        load_weights(network, read_weights(weights), weights, new=("loss1", "loss2"))
+    return network
+
+
+class PatchTask:
+    """What the loop trains: telling the classes of photos apart by patches of them."""
+
+    def __init__(
+        self,
+        photos: list[tuple[Path, int]],
+        held_out: list[tuple[Path, int]],
+        recipe: ClassifierTraining,
+        loop: Loop,
+        *,
+        seed: int,
+    ) -> None:
+        self._photos = Photos(
+            [path for path, _ in photos],
+            budget=recipe.run.cache_gib * 2**30,
+            max_pixels=MAX_PIXELS,
+            device=torch.device("cpu"),
+        )
+        self._labels = np.array([label for _, label in photos], np.int64)
+        self._held_out, self._recipe, self._loop, self._seed = held_out, recipe, loop, seed
+        self._part = loop.group.part(recipe.patches.batch_size)
+        self._cutters = ThreadPoolExecutor(available_cores())
+        self._batches = Ahead(self._batch, recipe.optimisation.steps)
+        self.accuracy: Mapping[str, Any] = {}
+        """The last validation's."""
+
+    def loss(self, network: GoogLeNet, step: int) -> Tensor:
+        """The cross entropy of a step's patches."""
+        crops, labels = (part.to(self._loop.device) for part in self._batches(step))
+        return classification_loss(network, crops, labels, self._recipe.optimisation)
+
+    def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
+        """The accuracy on held-out photos, where there are any."""
+        if not (self._held_out and self._loop.group.first):
+            return {}
+        backend = PyTorchBackend(as_shipped(network), self._loop.device, self._loop.precision)
+        normalisation, crop_size = self._recipe.normalisation, self._recipe.crop_size
+        found = evaluate(backend, normalisation, self._held_out, crop_size=crop_size)
+        self.accuracy = vars(found)
+        return self.accuracy
+
+    def close(self) -> None:
+        """Let go of the photos."""
+        self._batches.close()
+        self._cutters.shutdown()
+        self._photos.close()
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """This process's crops `[N, S, S, 3]` of a step, and their labels `[N]`."""
+        recipe = self._recipe
+        rng = np.random.default_rng((self._seed, step))
+        chosen = rng.integers(len(self._labels), size=recipe.patches.batch_size)
+        seeds = rng.integers(2**63, size=len(chosen))[self._part]
+        distortions = draw_distortions(len(chosen), recipe.augmentation.distortion, rng)
+        chosen = chosen[self._part]
+        photos = self._photos.read(chosen.tolist())
+        images = [np.asarray(photos[index]) for index in chosen.tolist()]
+        patches = list(self._cutters.map(self._cut, images, seeds))
+        crops = torch.from_numpy(np.stack(patches))
+        distort(crops, distortions[self._part], recipe.normalisation)
+        return crops, torch.from_numpy(self._labels[chosen])
+
+    def _cut(self, image: Image, seed: int) -> NDArray[np.float32]:
+        recipe, rng = self._recipe, np.random.default_rng(seed)
+        height, width = image.shape[:2]
+        x, y, w, h = draw_patch(width, height, recipe.patches, rng)
+        size = (recipe.crop_size, recipe.crop_size)
+        method = RESIZING[rng.integers(len(RESIZING))]
+        patch = cv2.resize(image[y : y + h, x : x + w], size, interpolation=method)
+        if recipe.augmentation.mirror and rng.random() < 0.5:
+            patch = patch[:, ::-1]
+        return normalise(np.asarray(patch, np.uint8), recipe.normalisation)
+
+
+def draw_patch(
+    width: int, height: int, patches: Patches, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A patch of a photo: x, y, width and height in pixels.
+
+    Its area is drawn evenly, its aspect ratio evenly on a logarithmic scale. If none fits, it is
+    the largest central one of an allowed aspect ratio.
+    """
+    limit = -math.log(patches.narrowest)
+    for _ in range(TRIES):
+        area = width * height * rng.uniform(patches.smallest, 1)
+        aspect = math.exp(rng.uniform(-limit, limit))
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+    w = max(1, min(width, round(height / patches.narrowest)))
+    h = max(1, min(height, round(width / patches.narrowest)))
+    return (width - w) // 2, (height - h) // 2, w, h

@@ -1,0 +1,96 @@
+"""Training by several processes that each have a GPU, started by `torchrun`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Self
+
+import torch
+from torch import Tensor, distributed, nn
+
+from detector.errors import SettingsError
+
+PATIENCE = timedelta(days=2)
+"""How long processes wait for the first one, which computes proposals and validates."""
+
+
+class Group:
+    """The processes of a training; a single one, unless `torchrun` started it.
+
+    Every process makes the whole batch's draws and works on its own part of it. Gradients are
+    averaged, so that the weights stay equal everywhere.
+    """
+
+    def __init__(self) -> None:
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+
+    @property
+    def first(self) -> bool:
+        """Is this the process that writes files?"""
+        return self.rank == 0
+
+    def __enter__(self) -> Self:
+        if self.size > 1:
+            backend = "nccl" if torch.cuda.is_available() else "gloo"
+            if backend == "nccl":
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            distributed.init_process_group(backend, timeout=PATIENCE)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.size > 1:
+            distributed.destroy_process_group()
+
+    def device(self, name: str) -> str:
+        """The device of this process, where one is asked for by `name`."""
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.size > 1 and gpus and name in ("auto", "cuda"):
+            return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return name
+
+    def part(self, batch_size: int) -> slice:
+        """Which items of a batch are this process's.
+
+        Raises:
+            SettingsError: they cannot be shared evenly.
+        """
+        if batch_size % self.size:
+            raise SettingsError(
+                f"a batch of {batch_size} cannot be shared evenly by {self.size} processes"
+            )
+        return slice(self.rank, None, self.size)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """One process after the other, the first one first."""
+        for rank in range(self.size):
+            if rank == self.rank:
+                yield
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        if self.size > 1:
+            distributed.barrier()
+
+    def mean(self, value: Tensor) -> float:
+        """The mean over the processes."""
+        if self.size > 1:
+            distributed.all_reduce(value)
+        return value.item() / self.size
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Give every process the mean of all gradients."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        flat /= self.size
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
+            gradient.copy_(mean.view_as(gradient))

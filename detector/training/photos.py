@@ -1,0 +1,69 @@
+"""Decoded photos, kept in memory as far as a budget goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.batch.local import available_cores
+from detector.images import load
+from proposals import Image
+
+
+class Photos:
+    """Photos by their index, as RGB `uint8 [H, W, 3]`: arrays, or tensors on a GPU.
+
+    A photo that is read stays, until the budget is used up; the others are read again whenever
+    they are asked for. Regions are drawn evenly, so no choice of those that stay is better.
+
+    Args:
+        files: of the photos.
+        budget: bytes.
+        max_pixels: the limit on width x height.
+        device: where they are kept.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], *, budget: float, max_pixels: int, device: torch.device
+    ) -> None:
+        self._files, self._max_pixels, self._device = files, max_pixels, device
+        self._free = budget
+        self._kept: dict[int, Image | Tensor] = {}
+        self._readers = ThreadPoolExecutor(available_cores())
+
+    @property
+    def kept(self) -> int:
+        """How many photos are in memory."""
+        return len(self._kept)
+
+    def read(self, indices: Iterable[int]) -> dict[int, Image | Tensor]:
+        """The photos of these indices.
+
+        Raises:
+            ImageError: one can no longer be read.
+        """
+        wanted = sorted(set(indices))
+        missing = [index for index in wanted if index not in self._kept]
+        found = dict(zip(missing, self._readers.map(self._load, missing), strict=True))
+        photos = {index: self._kept[index] for index in wanted if index in self._kept}
+        for index, image in found.items():
+            on_cpu = self._device.type == "cpu"
+            photos[index] = image if on_cpu else torch.from_numpy(image).to(self._device)
+            if image.nbytes <= self._free:
+                self._free -= image.nbytes
+                self._kept[index] = photos[index]
+        return photos
+
+    def close(self) -> None:
+        """Let go of the memory and the threads."""
+        self._readers.shutdown()
+        self._kept.clear()
+
+    def _load(self, index: int) -> Image:
+        image = load(self._files[index], max_pixels=self._max_pixels)
+        return np.ascontiguousarray(image)

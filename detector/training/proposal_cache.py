@@ -1,0 +1,122 @@
+"""Proposals of the photos to train on, computed once and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+
+from detector.batch.journal import Journal
+from detector.batch.local import Task, available_cores, prepare_ahead
+from detector.datasets.ground_truth import AnnotatedImage
+from detector.errors import FormatError, ImageError
+from detector.formats.files import encode
+from detector.formats.native import Failure
+from detector.formats.proposals import from_json, to_json
+from detector.images import read
+from detector.preparation import Preparation
+from detector.settings import ProposalSettings, Settings
+from detector.training.reporting import Reports, silence
+from proposals.types import Boxes
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A photo that can be trained on: its file, its objects, its proposals `[N, 4]`."""
+
+    file: Path
+    image: AnnotatedImage
+    proposals: Boxes
+
+
+def cache_path(folder: Path, settings: ProposalSettings) -> Path:
+    """The file for proposals made with these settings by the versions that are installed."""
+    digest = hashlib.sha256(encode(_key(settings))).hexdigest()
+    return folder / f"proposals-{digest[:12]}.jsonl"
+
+
+def _key(settings: ProposalSettings) -> dict[str, object]:
+    versions = {"numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__}
+    return {"proposals": settings.model_dump(mode="json"), "versions": versions}
+
+
+def gather(
+    images: Sequence[AnnotatedImage],
+    photos: Path,
+    settings: ProposalSettings,
+    cache: Path,
+    *,
+    workers: int | None = None,
+    strict: bool = False,
+    reports: Reports = silence,
+) -> tuple[list[Photo], list[Failure]]:
+    """The photos with their proposals, and those that cannot be used.
+
+    What is not in the cache yet is computed by worker processes, as many as there are cores if
+    not given, and goes there photo by photo.
+
+    Raises:
+        FormatError: a photo has another size than its annotations say.
+        ImageError: with `strict`, the first photo that cannot be used.
+    """
+    preparation = Preparation(Settings(proposals=settings))
+    failures: dict[str, Failure] = {}
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(cache, _key(settings)))
+        finished = 0
+
+        def unfinished() -> Iterator[Task]:
+            nonlocal finished
+            for image in images:
+                path = photos / image.file
+                if _is_finished(journal, image.file, path):
+                    finished += 1
+                else:
+                    yield Task(path, image.file)
+
+        report = stack.enter_context(reports(len(images), "photo"))
+        ahead = prepare_ahead(preparation, unfinished(), workers=workers or available_cores())
+        for computed, (task, prepared) in enumerate(ahead, start=1):
+            if prepared.error is not None:
+                if strict:
+                    raise prepared.error
+                failures[task.name] = Failure(
+                    task.name, prepared.error.code, prepared.error.message
+                )
+            elif prepared.image is not None and prepared.proposals is not None:
+                height, width = prepared.image.shape[:2]
+                record = to_json(task.name, width, height, prepared.proposals)
+                journal.append(record | {"digest": prepared.digest})
+            report(finished + computed, computed)
+        usable = [
+            _read(journal, image, photos / image.file)
+            for image in images
+            if image.file not in failures
+        ]
+    return usable, list(failures.values())
+
+
+def _is_finished(journal: Journal, name: str, path: Path) -> bool:
+    digest = journal.digest(name)
+    try:
+        return bool(digest) and digest == hashlib.sha256(read(path)).hexdigest()
+    except ImageError:
+        return False
+
+
+def _read(journal: Journal, image: AnnotatedImage, file: Path) -> Photo:
+    record = journal[image.file]
+    size, annotated = (record["width"], record["height"]), (image.width, image.height)
+    if size != annotated:
+        raise FormatError(
+            file,
+            f"is {size[0]}x{size[1]} (upright), but its annotations say "
+            f"{annotated[0]}x{annotated[1]}",
+        )
+    return Photo(file, image, from_json(record).boxes)

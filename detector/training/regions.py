@@ -1,0 +1,276 @@
+"""Fine-tuning a GoogLeNet on the regions of annotated photos, the way R-CNN does it.
+
+`train` is the way of the data: photos with proposals, labelled regions, batches of crops, steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from detector.backends.pytorch import choose_device
+from detector.card import MEMBER, WEIGHTS
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.errors import SettingsError
+from detector.formats.files import replacing
+from detector.formats.native import Failure
+from detector.googlenet import GoogLeNet
+from detector.images import MAX_PIXELS
+from detector.manifest import TrainedMember
+from detector.training.ahead import Ahead
+from detector.training.batches import cut_batch, vary
+from detector.training.checks import check_boxes, check_classes
+from detector.training.loop import CHECKPOINT, Loop
+from detector.training.objective import classification_loss
+from detector.training.parallel import Group
+from detector.training.photos import Photos
+from detector.training.proposal_cache import Photo, cache_path, gather
+from detector.training.reporting import Reports, silence
+from detector.training.results import (
+    AUXILIARY_HEADS,
+    circumstances,
+    start,
+    write_weights,
+)
+from detector.training.sampling import Regions, Sampler, pool
+from detector.training.settings import RegionTraining
+from detector.training.validation import Validator
+from detector.weights import load_weights, read_weights
+
+HEADS = ("classifier", *AUXILIARY_HEADS)
+"""The layers that start anew."""
+
+HEAD_SPREAD = 0.01
+"""The standard deviation of a new last layer's weights, as R-CNN's prototxt has it."""
+
+
+class DataSet(NamedTuple):
+    """Annotated photos."""
+
+    file: Path
+    """Where the annotations come from."""
+    truth: GroundTruth
+    folder: Path
+    """The folder that the names of images are relative to."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a training did."""
+
+    member: TrainedMember
+    skipped: Sequence[Failure]
+
+
+def train(
+    recipe: RegionTraining,
+    data: DataSet,
+    weights: Path,
+    out: Path,
+    *,
+    validation: DataSet | None = None,
+    cache: Path | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    strict: bool = False,
+    device: str = "auto",
+    workers: int | None = None,
+    reports: Reports = silence,
+) -> Summary:
+    """Train a network and write its weights and what is to be known of them into `out`.
+
+    Args:
+        weights: a GoogLeNet's; its last layer is replaced by a new one.
+        out: a folder; it also has the log and the checkpoint.
+        cache: the folder of proposals, which trainings share; `out`'s parent if not given.
+        resume: go on from the checkpoint in `out`.
+        strict: a photo that cannot be used is an error; otherwise it is left out.
+        workers: processes that compute proposals.
+        reports: told how far it is.
+
+    Raises:
+        DetectorError: naming what is wrong with the data, the weights or the settings.
+    """
+    for file, truth, _ in filter(None, (data, validation)):
+        check_boxes(truth, file)
+    check_classes(data.truth, data.file)
+    if validation and tuple(validation.truth.classes) != tuple(data.truth.classes):
+        raise SettingsError(f"{validation.file}: has other classes than {data.file}")
+    if not resume and (out / CHECKPOINT).exists():
+        raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
+    classes = tuple(data.truth.classes)
+    with Group() as group:
+        chosen = choose_device(group.device(device))
+        network = build(recipe, len(classes), weights, seed)
+        out.mkdir(parents=True, exist_ok=True)
+        gather_all = partial(
+            gather,
+            settings=recipe.proposals,
+            cache=cache_path(cache or out.absolute().parent, recipe.proposals),
+            workers=workers,
+            strict=strict,
+            reports=reports,
+        )
+        with group.in_turn():
+            photos, skipped = gather_all(data.truth.images, data.folder)
+            held_out: list[Photo] = []
+            if validation is not None and group.first:
+                held_out, missing = gather_all(validation.truth.images, validation.folder)
+                skipped += missing
+        regions = pool(((photo.image, photo.proposals) for photo in photos), recipe.sampling)
+        sampler = Sampler(regions, recipe.sampling, classes)
+        described = {"data": _describe(data, photos), **start(weights, seed)}
+        loop = Loop(
+            network,
+            heads=HEADS,
+            optimisation=recipe.optimisation,
+            run=recipe.run,
+            out=out,
+            fingerprint={
+                "recipe": recipe.model_dump(mode="json", exclude={"run", "validation"}),
+                "regions": len(regions.labels),
+                "processes": group.size,
+                **described,
+            },
+            steps_per_epoch=sampler.steps_per_epoch,
+            seed=seed,
+            device=chosen,
+            group=group,
+        )
+        if resume:
+            loop.resume()
+        kept = Photos(
+            [photo.file for photo in photos],
+            budget=recipe.run.cache_gib * 2**30,
+            max_pixels=MAX_PIXELS,
+            device=chosen,
+        )
+        validator = Validator(
+            held_out, data.truth.classes, recipe, out=out, device=chosen, reports=reports
+        )
+        task = RegionTask(
+            [photo.image for photo in photos],
+            regions,
+            sampler,
+            kept,
+            recipe,
+            validator,
+            seed=seed,
+            device=chosen,
+            group=group,
+        )
+        with reports(recipe.optimisation.steps, "step") as report:
+            loop.run(task, report, validate_every=recipe.validation.every)
+        task.close()
+        member = TrainedMember(
+            warp=recipe.warp,
+            architecture=recipe.architecture,
+            normalisation=recipe.normalisation,
+            classes=classes,
+            training={
+                **described,
+                "recipe": recipe.model_dump(mode="json", exclude={"run"}),
+                **circumstances(loop),
+                "scores": task.scores,
+            },
+        )
+        if group.first:
+            with loop.averaged():
+                _write(out, network, member)
+    return Summary(member, skipped)
+
+
+def build(recipe: RegionTraining, classes: int, weights: Path, seed: int) -> GoogLeNet:
+    """A network with given weights, but for its heads, which are new.
+
+    Raises:
+        BundleError: the weights are missing, or those of another architecture.
+        SettingsError: the crops are too small.
+    """
+    torch.manual_seed(seed)
+    try:
+        network = GoogLeNet(
+            1 + classes,
+            crop_size=recipe.warp.crop_size,
+            architecture=recipe.architecture,
+            auxiliary=recipe.optimisation.auxiliary > 0,
+        )
+    except ValueError as error:
+        raise SettingsError(f"warp.crop_size: {error}") from error
+    nn.init.normal_(network.classifier.weight, std=HEAD_SPREAD)
+    load_weights(network, read_weights(weights), weights, new=HEADS)
+    return network
+
+
+class RegionTask:
+    """What the loop trains: telling the classes of regions, and background, apart."""
+
+    def __init__(
+        self,
+        images: Sequence[AnnotatedImage],
+        regions: Regions,
+        sampler: Sampler,
+        photos: Photos,
+        recipe: RegionTraining,
+        validator: Validator,
+        *,
+        seed: int,
+        device: torch.device,
+        group: Group,
+    ) -> None:
+        self._images, self._regions, self._sampler, self._photos = images, regions, sampler, photos
+        self._recipe, self._validator, self._seed, self._device = recipe, validator, seed, device
+        self._steps = recipe.optimisation.steps
+        self._part = group.part(recipe.sampling.foreground + recipe.sampling.background)
+        self._batches = Ahead(self._batch, self._steps)
+        self.scores: Mapping[str, Any] = {}
+        """The last validation's."""
+
+    def loss(self, network: GoogLeNet, step: int) -> Tensor:
+        """The cross entropy of a step's regions."""
+        return classification_loss(network, *self._batches(step), self._recipe.optimisation)
+
+    def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
+        """The score on held-out photos, where there are any."""
+        found = self._validator(network, step, final=step == self._steps)
+        self.scores = found or self.scores
+        return found
+
+    def close(self) -> None:
+        """Let go of the photos."""
+        self._batches.close()
+        self._photos.close()
+
+    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """This process's crops `[N, S, S, 3]` of a step, and their labels `[N]`."""
+        recipe = self._recipe
+        rng = np.random.default_rng((self._seed, step))
+        chosen = self._sampler.draw(rng)
+        batch = vary(
+            self._regions, chosen, self._images, recipe.augmentation, recipe.sampling, rng
+        ).part(self._part)
+        photos = self._photos.read(batch.photos.tolist())
+        crops = cut_batch(batch, photos, recipe.warp, recipe.normalisation, self._device)
+        return crops, torch.from_numpy(batch.labels).to(self._device)
+
+
+def _describe(data: DataSet, photos: Sequence[Photo]) -> dict[str, Any]:
+    return {
+        "annotations": data.file.name,
+        "photos": len(photos),
+        "boxes": sum(len(photo.image.boxes) for photo in photos),
+        "difficult": sum(int(photo.image.difficult.sum()) for photo in photos),
+    }
+
+
+def _write(out: Path, network: GoogLeNet, member: TrainedMember) -> None:
+    write_weights(out / WEIGHTS, network)
+    with replacing(out / MEMBER) as file:
+        file.write(member.model_dump_json(indent=2).encode() + b"\n")

@@ -1,0 +1,90 @@
+"""Mean average precision on held-out photos while a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from detector.backends.pytorch import PyTorchBackend, choose_precision
+from detector.batch.journal import Journal
+from detector.datasets.ground_truth import GroundTruth
+from detector.detections import select
+from detector.ensemble import Ensemble
+from detector.evaluation import voc
+from detector.formats.native import Entry
+from detector.googlenet import GoogLeNet
+from detector.images import load
+from detector.settings import Settings
+from detector.training.proposal_cache import Photo
+from detector.training.reporting import Reports
+from detector.training.settings import RegionTraining
+from detector.weights import as_shipped
+
+
+class Validator:
+    """Detects in held-out photos as `detector-eval` does and scores by VOC's rule.
+
+    Args:
+        photos: with their proposals.
+        classes: names, with the ids that the ground truth gives them.
+        out: a folder for what is found; a validation that was killed goes on from it.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        classes: Mapping[str, int],
+        recipe: RegionTraining,
+        *,
+        out: Path,
+        device: torch.device,
+        reports: Reports,
+    ) -> None:
+        self._photos, self._classes, self._recipe = photos, classes, recipe
+        self._out, self._device, self._reports = out, device, reports
+        self._settings = Settings.read(scoring=True)
+
+    def __call__(self, network: GoogLeNet, step: int, *, final: bool) -> Mapping[str, object]:
+        """The score of a network, as `detector-eval --json` writes it; empty without photos."""
+        validation = self._recipe.validation
+        count = validation.final if final else validation.photos
+        photos = self._photos if count == "all" else self._photos[:count]
+        if not photos:
+            return {}
+        ensemble = self._ensemble(network)
+        path = self._out / f"validation-{step}.jsonl"
+        recipe = self._recipe.model_dump(mode="json", exclude={"run", "validation"})
+        names = tuple(self._classes)
+        unit = "held-out photo"
+        with (
+            Journal(path, {"step": step, "recipe": recipe}) as journal,
+            self._reports(len(photos), unit) as report,
+        ):
+            computed = 0
+            for finished, photo in enumerate(photos, start=1):
+                if journal.digest(photo.image.file) is None:
+                    probabilities = ensemble(load(photo.file), photo.proposals)
+                    found = select(photo.proposals, probabilities, names, self._settings.detections)
+                    image = photo.image
+                    entry = Entry(image.file, image.width, image.height, {}, tuple(found))
+                    journal.append(entry.to_json() | {"digest": ""})
+                    computed += 1
+                report(finished, computed)
+            entries = [Entry.from_json(journal[photo.image.file]) for photo in photos]
+        truth = GroundTruth(self._classes, tuple(photo.image for photo in photos))
+        if not final:  # the last one stays, for a training that goes on after its end
+            path.unlink()
+        return voc.to_json(voc.score(truth, entries))
+
+    def _ensemble(self, network: GoogLeNet) -> Ensemble:
+        """The network alone, as a bundle has it."""
+        precision = choose_precision(self._recipe.optimisation.precision, self._device)
+        backend = PyTorchBackend(as_shipped(network), self._device, precision)
+        return Ensemble(
+            [(backend, self._recipe.warp)],
+            self._recipe.normalisation,
+            classes=1 + len(self._classes),
+            batch_size=self._settings.classifier.batch_size,
+        )

@@ -1,0 +1,190 @@
+"""The loop against literal arithmetic, and what a resumed one comes to."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from detector.errors import BundleError, SettingsError, TrainingError
+from detector.googlenet import GoogLeNet
+from detector.manifest import Architecture
+from detector.training.loop import CHECKPOINT, LOG, Loop
+from detector.training.parallel import Group
+from detector.training.reporting import silence
+from detector.training.settings import Optimisation, Run
+
+CPU = torch.device("cpu")
+
+
+class Noise:
+    """A task: random crops with random labels, drawn by the step."""
+
+    def __init__(self, *, stop_at: int | None = None, scale: float = 1.0) -> None:
+        self.stop_at, self.scale = stop_at, scale
+        self.validated: list[int] = []
+
+    def loss(self, network: GoogLeNet, step: int) -> Tensor:
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        rng = torch.Generator().manual_seed(step)
+        crops = torch.randn(4, 3, 64, 64, generator=rng)
+        labels = torch.randint(3, (4,), generator=rng)
+        return torch.nn.functional.cross_entropy(network(crops), labels) * self.scale
+
+    def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
+        self.validated.append(step)
+        return {"norm": float(sum(p.detach().square().sum() for p in network.parameters()))}
+
+
+def loop(out: Path, *, seed: int = 3, checkpoint_every: int = 2, **optimisation: Any) -> Loop:
+    torch.manual_seed(0)
+    settings = {"steps": 5, "averaging": 0.5, "precision": "float32"} | optimisation
+    return Loop(
+        GoogLeNet(3, crop_size=64, architecture=Architecture(width=0.25)),
+        heads=("classifier",),
+        optimisation=Optimisation.model_validate(settings),
+        run=Run(log_every=1, checkpoint_every=checkpoint_every),
+        out=out,
+        fingerprint={"seed": seed},
+        steps_per_epoch=10,
+        seed=seed,
+        device=CPU,
+        group=Group(),
+    )
+
+
+def run(made: Loop, task: Noise, *, validate_every: int = 100) -> dict[str, Tensor]:
+    with silence(0, "step") as report:
+        made.run(task, report, validate_every=validate_every)
+    with made.averaged():
+        return {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+
+
+def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
+    for name in ("whole", "broken", "other"):
+        (tmp_path / name).mkdir()
+    whole = run(loop(tmp_path / "whole"), Noise())
+    with pytest.raises(KeyboardInterrupt):
+        run(loop(tmp_path / "broken"), Noise(stop_at=3))
+    resumed = loop(tmp_path / "broken")
+    resumed.resume()
+    assert resumed.step == 2
+    assert equal(run(resumed, Noise()), whole)
+    losses = [
+        [json.loads(line).get("loss") for line in (tmp_path / name / LOG).read_text().splitlines()]
+        for name in ("whole", "broken")
+    ]
+    assert losses[0] == losses[1]
+    assert len(losses[0]) == 5 + 1  # and the validation
+    assert not equal(run(loop(tmp_path / "other", seed=4), Noise()), whole)  # another dropout
+
+
+def test_validation_sees_the_average_and_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "often").mkdir()
+    task, seldom = Noise(), Noise()
+    assert equal(run(loop(tmp_path / "often"), task, validate_every=2), run(loop(tmp_path), seldom))
+    assert task.validated == [2, 4, 5]
+    assert seldom.validated == [5]
+
+
+def test_the_average_is_polyaks(tmp_path: Path) -> None:
+    made = loop(tmp_path, averaging=0.5, steps=4)
+    name = "inception_3a.1x1.weight"
+    expected = made.network.state_dict()[name].double()
+    task = Noise()
+    for step in range(4):
+        made._step(task)
+        made.step += 1
+        keep = min(0.5, (1 + step) / (10 + step))
+        expected = keep * expected + (1 - keep) * made.network.state_dict()[name].double()
+    torch.testing.assert_close(made.average[name].double(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_one_step_is_sgd_with_two_rates(tmp_path: Path) -> None:
+    made = loop(tmp_path, trunk_rate=0.1, head_rate=0.5, weight_decay=0.01, momentum=0.9, steps=9)
+    made.network.dropout.p = 0.0
+    before = {name: p.detach().clone() for name, p in made.network.named_parameters()}
+    made._step(Noise())
+    for name, parameter in made.network.named_parameters():
+        assert parameter.grad is not None
+        decay = 0.01 * before[name] if name.endswith("weight") else 0.0
+        rate = 0.5 if name.startswith("classifier") else 0.1
+        expected = before[name] - rate * (parameter.grad + decay)
+        torch.testing.assert_close(parameter.detach(), expected)
+
+
+def test_frozen_layers_stay(tmp_path: Path) -> None:
+    made = loop(tmp_path, frozen=("conv1", "inception_3a"), steps=1)
+    before = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+    run(made, Noise())
+    changed = {
+        name.split(".")[0]
+        for name, tensor in made.network.state_dict().items()
+        if not torch.equal(tensor, before[name])
+    }
+    assert not {"conv1", "inception_3a"} & changed
+    assert {"conv2", "inception_3b", "classifier"} <= changed
+    with pytest.raises(SettingsError, match="'conv9' is no layer; there are conv1"):
+        loop(tmp_path, frozen=("conv9",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "factor"),
+    [
+        ({"schedule": "cosine"}, 0, 1.0),
+        ({"schedule": "cosine"}, 50, 0.5),
+        ({"schedule": "cosine"}, 99, (1 + math.cos(0.99 * math.pi)) / 2),
+        ({"schedule": "cosine", "warmup": 10}, 4, 0.5),
+        ({"schedule": "cosine", "warmup": 10}, 55, 0.5),
+        ({"schedule": "steps", "drop_every": 20}, 19, 1.0),
+        ({"schedule": "steps", "drop_every": 20}, 20, 0.1),
+        ({"schedule": "steps", "drop_every": 20}, 45, 0.01),
+        ({"schedule": "paper"}, 79, 1.0),  # an epoch is 10 steps here
+        ({"schedule": "paper"}, 80, 0.96),
+        ({"schedule": "paper"}, 165, 0.96**2),
+    ],
+)
+def test_schedules(tmp_path: Path, settings: dict[str, Any], step: int, factor: float) -> None:
+    made = loop(tmp_path, steps=100, **settings)
+    assert made.factor(step) == pytest.approx(factor)
+
+
+def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="the loss is nan at step 1: lower the learning rates"):
+        run(loop(tmp_path), Noise(scale=math.nan))
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_what_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no checkpoint to resume from"):
+        loop(tmp_path).resume()
+    run(loop(tmp_path), Noise())
+    with pytest.raises(SettingsError, match="was made with another seed: 3, not 4"):
+        loop(tmp_path, seed=4).resume()
+    file = tmp_path / CHECKPOINT
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(BundleError, match="not a checkpoint"):
+        loop(tmp_path).resume()
+
+
+def test_a_torn_line_of_the_log_is_dropped(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(loop(tmp_path), Noise(stop_at=4))
+    with open(tmp_path / LOG, "ab") as log:
+        log.write(b'{"step": 5, "lo')
+    resumed = loop(tmp_path)
+    resumed.resume()
+    run(resumed, Noise())
+    steps = [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 5]

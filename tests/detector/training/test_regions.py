@@ -1,0 +1,173 @@
+"""Trainings of a small network on painted photos, from annotations to a member."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from detector import Detector
+from detector.bundle import pack
+from detector.card import MEMBER, WEIGHTS, read_member, recipe_of
+from detector.commands.train import command
+from detector.datasets import coco
+from detector.datasets.ground_truth import GroundTruth
+from detector.errors import BundleError, FormatError, SettingsError
+from detector.manifest import Architecture
+from detector.settings import Settings, read_toml
+from detector.training.loop import CHECKPOINT, LOG
+from detector.training.regions import DataSet, train
+from detector.training.settings import RegionTraining
+
+ROOT = Path(__file__).parents[3]
+
+
+def data_set(file: Path) -> DataSet:
+    return DataSet(file, coco.read(file), file.with_suffix(""))
+
+
+@pytest.fixture
+def recipe(training: Path) -> RegionTraining:
+    return RegionTraining.model_validate(read_toml(training))
+
+
+@pytest.fixture
+def start(tiny_weights: list[Path]) -> Path:
+    return tiny_weights[0]
+
+
+def test_from_annotations_to_a_detector(
+    painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
+) -> None:
+    out, data = tmp_path / "one", data_set(painted)
+    summary = train(
+        recipe, data, start, out, validation=data, cache=painted.parent, device="cpu", workers=1
+    )
+    assert not summary.skipped
+    assert sorted(path.name for path in out.iterdir()) == sorted(
+        [CHECKPOINT, LOG, MEMBER, WEIGHTS, "validation-6.jsonl"]
+    )
+    member = read_member(out)
+    assert member == summary.member
+    assert member.classes == ("red", "blue")
+    facts = member.training
+    assert facts["data"] == {
+        "annotations": "painted.json",
+        "photos": 4,
+        "boxes": 8,
+        "difficult": 0,
+    }
+    assert facts["scores"]["images"] == 4
+    assert 0 <= facts["scores"]["mean_ap"] <= 1
+    log = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
+    assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6, 6]
+    assert log[-1]["mean_ap"] == facts["scores"]["mean_ap"]
+
+    bundle = pack(
+        tmp_path / "mine", recipe_of({out: member}, name="mine", version="1"), [out / WEIGHTS]
+    )
+    exact = Settings.read(scoring=True, assignments=["classifier.precision=float32"])
+    with Detector(bundle, exact, device="cpu") as detector:
+        found = detector.detect(data.folder / "0.png")
+    classifier = bundle.network(bundle.manifest.members[0]).classifier
+    assert classifier.out_features == 3
+    # The bundle finds what the validation of the training found.
+    journal = (out / "validation-6.jsonl").read_text().splitlines()
+    first = next(entry for entry in map(json.loads, journal[1:]) if entry["file"] == "0.png")
+    mine = [(d.label, list(d.box)) for d in found.detections]
+    assert mine == [(d["label"], d["box"]) for d in first["detections"]]
+
+
+def test_it_learns(painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path) -> None:
+    optimisation = {"steps": 60, "head_rate": 0.02, "precision": "float32", "averaging": 0.0}
+    longer = RegionTraining.model_validate(recipe.model_dump() | {"optimisation": optimisation})
+    train(longer, data_set(painted), start, tmp_path / "a", cache=painted.parent, device="cpu")
+    log = (tmp_path / "a" / LOG).read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in log]
+    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+
+
+def test_auxiliary_heads_help_training_and_are_not_shipped(
+    painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
+) -> None:
+    changes = {"warp": {"crop_size": 96}, "optimisation": {"steps": 1, "auxiliary": 0.3}}
+    with_heads = RegionTraining.model_validate(recipe.model_dump() | changes)
+    data = data_set(painted)
+    train(with_heads, data, start, tmp_path / "a", cache=painted.parent, device="cpu")
+    names = load_file(tmp_path / "a" / WEIGHTS)
+    assert not [name for name in names if name.startswith("loss")]
+    assert any(name.startswith("network.loss1.") for name in load_file(tmp_path / "a" / CHECKPOINT))
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(
+    painted: Path, training: Path, start: Path, tmp_path: Path
+) -> None:
+    """`kill -9` between two checkpoints, then the same command with --resume."""
+
+    def arguments(out: Path) -> list[str]:
+        files = ["--config", training, "--data", painted, "--weights", start, "--out", out]
+        options = ["--cache", painted.parent, "--device", "cpu", "--set", "optimisation.steps=40"]
+        return ["regions", *map(str, files), *map(str, options)]
+
+    assert command([*arguments(tmp_path / "whole"), "--quiet"]) == 0
+    broken = tmp_path / "broken"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "detector.commands.train", *arguments(broken), "--quiet"],
+        cwd=ROOT,
+    )
+    while not (broken / LOG).exists() or len((broken / LOG).read_bytes().splitlines()) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (broken / WEIGHTS).exists()
+    assert command([*arguments(broken), "--quiet", "--resume"]) == 0
+    weights = [load_file(folder / WEIGHTS) for folder in (tmp_path / "whole", broken)]
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    losses = [
+        [json.loads(line)["loss"] for line in (folder / LOG).read_text().splitlines()]
+        for folder in (tmp_path / "whole", broken)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_bounded_memory_trains_the_same(
+    painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
+) -> None:
+    """Photos beyond the cache's size are read again, with the same result."""
+    made = []
+    for name, cache_gib in (("all", 1.0), ("none", 0.0)):
+        run = recipe.run.model_copy(update={"cache_gib": cache_gib})
+        bounded = recipe.model_copy(update={"run": run})
+        train(
+            bounded, data_set(painted), start, tmp_path / name, cache=painted.parent, device="cpu"
+        )
+        made.append(load_file(tmp_path / name / WEIGHTS))
+    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+
+
+def test_what_is_refused_before_the_work(
+    painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
+) -> None:
+    data = data_set(painted)
+    other = DataSet(painted, GroundTruth({"red": 1}, data.truth.images[:0]), data.folder)
+    with pytest.raises(SettingsError, match="has other classes than"):
+        train(recipe, data, start, tmp_path / "a", validation=other)
+    with pytest.raises(FormatError, match="class 'red' has no box"):
+        train(recipe, other, start, tmp_path / "a")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / CHECKPOINT).touch()
+    with pytest.raises(SettingsError, match="has a checkpoint: give --resume, or another --out"):
+        train(recipe, data, start, tmp_path / "used")
+    wider = recipe.model_copy(update={"architecture": Architecture(width=0.5)})
+    with pytest.raises(BundleError, match=r"0\.safetensors: conv1\S* has shape \[16.*not \[32"):
+        train(wider, data, start, tmp_path / "b", device="cpu")
+    assert not (tmp_path / "b").exists()
