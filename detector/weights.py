@@ -102,9 +102,14 @@ def _from_torchvision(name: str) -> str:
 
 
 def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as a bundle stores them: float16, whole numbers (BatchNorm's counts) as they are."""
+    """Weights as a bundle stores them: in float16, but for BatchNorm's statistics.
+
+    Those keep their type, for the variance of a layer that sees pixels is beyond float16's range.
+    """
     return {
-        name: tensor.to(torch.float16).contiguous() if tensor.is_floating_point() else tensor
+        name: tensor.contiguous()
+        if ".norm.running_" in name or not tensor.is_floating_point()
+        else tensor.to(torch.float16).contiguous()
         for name, tensor in weights.items()
     }
 

@@ -40,6 +40,11 @@ def imagenet() -> Path:
 
 
 @pytest.fixture(scope="session")
+def ilsvrc_mini() -> Path:
+    return needs(DATA / "ilsvrc_mini")
+
+
+@pytest.fixture(scope="session")
 def bvlc_weights() -> Path:
     return needs(DATA.parent / "weights" / "bvlc_googlenet_fp16.safetensors")
 

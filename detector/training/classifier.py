@@ -81,12 +81,13 @@ def train(
     held_out = find_labelled(validation, labels) if validation else []
     if not resume and (out / CHECKPOINT).exists():
         raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
     with Group() as group:
         chosen = choose_device(group.device(device))
+        network = build(recipe, len(labels), weights, seed)
+        out.mkdir(parents=True, exist_ok=True)
         batch_size = recipe.patches.batch_size
         loop = Loop(
-            build(recipe, len(labels), weights, seed),
+            network,
             heads=(),
             optimisation=recipe.optimisation,
             run=recipe.run,

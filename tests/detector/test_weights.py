@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from detector.errors import BundleError
 from detector.googlenet import GoogLeNet
 from detector.manifest import Architecture
-from detector.weights import half_precision, load_weights, read_weights
+from detector.weights import as_shipped, half_precision, load_weights, read_weights
 
 NET = Architecture(width=0.25, normalisation="batchnorm")
 
@@ -18,6 +18,20 @@ NET = Architecture(width=0.25, normalisation="batchnorm")
 def network() -> GoogLeNet:
     torch.manual_seed(0)
     return GoogLeNet(3, crop_size=64, architecture=NET).eval()
+
+
+def test_statistics_beyond_half_precision_survive() -> None:
+    net = GoogLeNet(
+        2, crop_size=64, architecture=Architecture(normalisation="batchnorm", width=0.25)
+    )
+    variance = net.state_dict()["conv1.7x7_s2.norm.running_var"]
+    variance.fill_(1e6)
+    shipped = as_shipped(net)
+    assert (shipped.state_dict()["conv1.7x7_s2.norm.running_var"] == 1e6).all()
+    assert not shipped.training
+    rounded = net.classifier.weight.half().float()
+    assert torch.equal(shipped.classifier.weight, rounded)
+    assert not torch.equal(net.classifier.weight, rounded)
 
 
 def test_round_trip_in_half_precision(network: GoogLeNet, tmp_path: Path) -> None:

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.card import WEIGHTS
+from detector.commands import bundle, eval, run, train  # noqa: A004
+from detector.settings import read_toml
+from detector.training.settings import ClassifierTraining, RegionTraining
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = {
+    "detector-bundle": bundle.command,
+    "detector-eval": eval.command,
+    "detector-run": run.command,
+    "detector-train": train.command,
+}
+
+
+def readme_commands(heading: str) -> list[list[str]]:
+    """The commands of a section of the README, each split into its arguments."""
+    section = (ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    blocks = [block for block in section.split("```")[1::2] if block.startswith("\ndetector-")]
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.strip()]
+
+
+def test_the_readmes_way(
+    painted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From photos with annotations to scores, by the README's own commands."""
+    (tmp_path / "photos").symlink_to(painted.with_suffix(""))
+    for name in ("train.json", "held_out.json"):
+        (tmp_path / name).symlink_to(painted)
+    (tmp_path / "training.toml").write_text(
+        'warp = { crop_size = 64, resampling = "area" }\n'
+        "sampling = { foreground = 4, background = 4 }\n"
+        "optimisation = { steps = 4 }\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    commands = readme_commands("Train")
+    assert [name for name, *_ in commands] == [
+        "detector-train",
+        "detector-bundle",
+        "detector-run",
+        "detector-eval",
+    ]
+    for name, *arguments in commands:
+        assert COMMANDS[name](arguments) == 0, capsys.readouterr().err
+    assert json.loads(Path("dets.json").read_text())["classes"] == ["red", "blue"]
+    assert json.loads(Path("scores.json").read_text())["images"] == 4
+    assert "| blue |" in Path("my-bundle/MODEL_CARD.md").read_text()
+
+
+@pytest.fixture
+def broken(painted: Path, training: Path, tmp_path: Path) -> Any:
+    """A training on annotations changed by a function; gives the exit code."""
+
+    def attempt(change: Any, *options: str) -> int:
+        content = json.loads(painted.read_text())
+        change(content)
+        file = tmp_path / "broken.json"
+        file.write_text(json.dumps(content))
+        files = ["--data", str(file), "--config", str(training), "--out", str(tmp_path / "out")]
+        images = ["--images", str(painted.with_suffix("")), "--cache", str(painted.parent)]
+        return train.command(["regions", *files, *images, "--device", "cpu", *options])
+
+    return attempt
+
+
+def add_class(content: dict[str, Any]) -> None:
+    content["categories"].append({"id": 9, "name": "green"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c["annotations"][3].update(bbox=[90, 0, 20, 20]),
+            "1.png: box 2 of 2 (90, 0, 110, 20) reaches out of the 100x80 photo",
+        ),
+        (
+            lambda c: c["annotations"][3].update(bbox=[9, 9, 0, 5]),
+            "annotations[3]: bbox [9, 9, 0, 5] must have a width and a height",
+        ),
+        (
+            lambda c: c["annotations"][3].update(category_id=7),
+            "annotations[3]: unknown category_id 7",
+        ),
+        (add_class, "class 'green' has no box: remove the class or annotate it"),
+        (lambda c: c.pop("images"), 'not a COCO annotation file: needs a list "images"'),
+    ],
+)
+def test_broken_annotations(
+    broken: Any, change: Any, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert broken(change) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(message)
+    assert "broken.json: " in line
+
+
+def test_a_missing_photo(
+    broken: Any,
+    tiny_weights: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        content["images"][0]["file_name"] = "gone.png"
+
+    weights = ["--weights", str(tiny_weights[0])]
+    assert broken(rename, "--strict", *weights) == 2
+    assert capsys.readouterr().err.startswith("error: gone.png: cannot be read: no such file")
+    assert broken(rename, *weights) == 1
+    printed = capsys.readouterr()
+    assert "failed: gone.png: cannot be read: no such file" in printed.err
+    assert "1 photos were left out" in printed.out
+    assert (tmp_path / "out" / WEIGHTS).exists()
+
+
+def test_weights_of_another_shape(broken: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """The shipped bundle's, where the settings say another width."""
+    assert broken(lambda content: None) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "member_1.safetensors: conv1.7x7_s2.weight has shape [64, 3, 7, 7], not [16" in line
+
+
+def test_wrong_calls(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (["regions"], "--data PATH and --out DIR are needed"),
+        (["classifier", "--data", str(painted)], "--data PATH and --out DIR are needed"),
+        (["regions", "--print-config", "--set", "warp.size=9"], "unknown key warp.size"),
+        (
+            ["regions", "--print-config", "--set", "optimisation.steps=0"],
+            "--set optimisation.steps=0: optimisation.steps: Input should be greater than 0",
+        ),
+        (
+            ["regions", "--data", str(painted), "--out", "x", "--images", str(tmp_path / "no")],
+            "no such folder: --images DIR says where the photos are",
+        ),
+    ):
+        assert train.command(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("action", "model"), [("regions", RegionTraining), ("classifier", ClassifierTraining)]
+)
+def test_print_config_reads_back(
+    action: str, model: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.command([action, "--print-config", "--set", "optimisation.steps=77"]) == 0
+    file = tmp_path / "printed.toml"
+    file.write_text(capsys.readouterr().out)
+    assert model.model_validate(read_toml(file)).optimisation.steps == 77
+
+
+def test_shipped_recipes_are_valid() -> None:
+    files = sorted((ROOT / "configs" / "training").glob("*.toml"))
+    assert files
+    for file in files:
+        model = ClassifierTraining if "classifier" in file.name else RegionTraining
+        model.model_validate(read_toml(file))

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from detector.datasets import ilsvrc
+from detector.errors import FormatError
+from detector.images import load
+
+ANNOTATION = (
+    "<annotation><filename>a</filename><size><width>50</width><height>40</height></size>"
+    "<object><name>{}</name><bndbox>"
+    "<xmin>0</xmin><xmax>49</xmax><ymin>3</ymin><ymax>3</ymax></bndbox></object></annotation>"
+)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for place in ("val/a", "train/part/b"):
+        file = tmp_path / "Annotations" / "DET" / f"{place}.xml"
+        file.parent.mkdir(parents=True)
+        file.write_text(ANNOTATION.format("n02691156"))
+    lists = tmp_path / "ImageSets" / "DET"
+    lists.mkdir(parents=True)
+    (lists / "val.txt").write_text("a 1\n")
+    (lists / "train.txt").write_text("train/part/b 1\n")
+    return tmp_path
+
+
+def test_pixels_from_0_and_official_ids(tree: Path) -> None:
+    truth = ilsvrc.read(tree, "val")
+    assert len(truth.classes) == 200
+    assert truth.classes["airplane"] == 2
+    (image,) = truth.images
+    assert image.file == "val/a.JPEG"
+    assert image.boxes.tolist() == [[0, 3, 50, 4]]
+    assert list(truth.classes)[image.labels[0]] == "airplane"
+    assert [image.file for image in ilsvrc.read(tree, "train").images] == ["train/part/b.JPEG"]
+
+
+def test_an_unknown_class(tree: Path) -> None:
+    (tree / "Annotations" / "DET" / "val" / "a.xml").write_text(ANNOTATION.format("n0"))
+    with pytest.raises(FormatError, match=r"a\.xml: object 1: unknown class 'n0'"):
+        ilsvrc.read(tree, "val")
+
+
+def test_the_official_tree(ilsvrc_mini: Path) -> None:
+    truth = ilsvrc.read(ilsvrc_mini, "val")
+    assert len(truth.images) == 100
+    assert sum(len(image.boxes) > 0 for image in truth.images) == 98
+    assert sum(len(image.boxes) for image in truth.images) == 316
+    assert len({label for image in truth.images for label in image.labels.tolist()}) == 67
+    for image in truth.images[:5]:
+        photo = load(ilsvrc_mini / ilsvrc.PHOTOS / image.file)
+        assert photo.shape[:2] == (image.height, image.width)
