@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from detector.backends.pytorch import choose_device
 from detector.card import MEMBER, WEIGHTS
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
-from detector.errors import SettingsError
+from detector.errors import SettingsError, TrainingError
 from detector.formats.files import replacing
 from detector.formats.native import Failure
 from detector.googlenet import GoogLeNet
@@ -124,6 +124,8 @@ def train(
             if validation is not None and group.first:
                 held_out, missing = gather_all(validation.truth.images, validation.folder)
                 skipped += missing
+        if not photos:
+            raise TrainingError(f"{data.file}: none of its photos can be used")
         regions = pool(((photo.image, photo.proposals) for photo in photos), recipe.sampling)
         sampler = Sampler(regions, recipe.sampling, classes)
         described = {"data": _describe(data, photos), **start(weights, seed)}
