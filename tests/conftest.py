@@ -45,6 +45,11 @@ def ilsvrc_mini() -> Path:
 
 
 @pytest.fixture(scope="session")
+def ilsvrc_devkit() -> Path:
+    return needs(DATA / "ilsvrc_devkit")
+
+
+@pytest.fixture(scope="session")
 def bvlc_weights() -> Path:
     return needs(DATA.parent / "weights" / "bvlc_googlenet_fp16.safetensors")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ from detector.commands.options import (
 )
 from detector.commands.progress import Progress
 from detector.datasets import coco
+from detector.datasets import ilsvrc as ilsvrc_data
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
-from detector.evaluation import voc
+from detector.evaluation import ilsvrc, submissions, voc
 from detector.formats import native
 from detector.formats.files import replacing
 from detector.settings import Settings
@@ -38,6 +41,10 @@ def command(arguments: Arguments = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     made = parser("detector-eval", "Score detections, or a classifier, against the truth.")
     add = made.add_argument
+    add("--ilsvrc-det", choices=("val", "val1", "val2"), help="ILSVRC DET's validation set")
+    add("--data-root", type=Path, metavar="DIR", help="its photos and annotations ($ILSVRC_ROOT)")
+    add("--devkit", type=Path, metavar="DIR", help="its kit: lists, blacklist, ground truth")
+    add("--shared-classes", action="store_true", help="the mean over classes the detector knows")
     add("--coco", type=Path, metavar="ANNOTATIONS.json", help="ground truth in COCO's format")
     add("--rule", choices=("voc2007",), help="with --coco: how detections are scored")
     add("--images", type=Path, metavar="DIR", help="where the images are (default: by the truth)")
@@ -59,11 +66,71 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(_settings(arguments, Bundle.load(arguments.bundle)).to_toml(), end="")
         return DONE
-    if arguments.coco and not arguments.classification:
-        return _evaluate_detections(arguments)
-    if arguments.classification and not arguments.coco:
-        return _evaluate_classification(arguments)
-    raise SettingsError("one of --coco ANNOTATIONS.json and --classification DIR is needed")
+    kinds = {
+        "--ilsvrc-det val|val1|val2": (arguments.ilsvrc_det, _evaluate_ilsvrc),
+        "--coco ANNOTATIONS.json": (arguments.coco, _evaluate_detections),
+        "--classification DIR": (arguments.classification, _evaluate_classification),
+    }
+    chosen = [evaluate for given, evaluate in kinds.values() if given]
+    if len(chosen) != 1:
+        raise SettingsError(f"one of {', '.join(kinds)} is needed")
+    return chosen[0](arguments)
+
+
+def _evaluate_ilsvrc(arguments: argparse.Namespace) -> int:
+    from_environment = os.environ.get("ILSVRC_ROOT")
+    root = arguments.data_root or (Path(from_environment) if from_environment else None)
+    validation = ilsvrc_data.read_validation(
+        arguments.ilsvrc_det, root=root, devkit=arguments.devkit
+    )
+    path: Path | None = arguments.detections
+    failures: Sequence[native.Failure] = ()
+    if path is None:
+        if root is None:
+            raise SettingsError(
+                "without --detections FILE, --data-root DIR (or $ILSVRC_ROOT) is needed: it has "
+                "the photos to detect in"
+            )
+        folder = root / ilsvrc_data.PHOTOS
+        out = arguments.out or Path(f"ilsvrc_det_{arguments.ilsvrc_det}.dets.json")
+        path, failures = out, _detect(arguments, validation.truth, folder, out)
+    submission, known = submissions.read(path, validation)
+    everything = len(validation.truth.classes)
+    shared = known if known is not None and len(known) < everything else None
+    if arguments.shared_classes and shared is None:
+        raise SettingsError(f"--shared-classes: {path} does not say that it lacks a class")
+    result = ilsvrc.score(
+        validation.truth, submission, blacklist=validation.blacklist, shared=shared
+    )
+    _write_json(arguments, ilsvrc.to_json(result))
+    name_failures(failures)
+    if result.inverted:
+        print(f"warning: {result.inverted} boxes end before they begin", file=sys.stderr)
+    if not arguments.quiet:
+        _print_ilsvrc(result, headline_shared=arguments.shared_classes)
+    return SOME_FAILED if failures else DONE
+
+
+def _print_ilsvrc(result: ilsvrc.Score, *, headline_shared: bool) -> None:
+    print(f"{'class':<24}{'AP':>8}{'objects':>9}{'detections':>12}")
+    for item in result.classes:
+        print(f"{item.name:<24}{_percent(item.ap):>8}{item.positives:>9}{item.detections:>12}")
+    rows = [
+        ("mean", result.mean_ap),
+        ("median", result.median_ap),
+        ("mean, IoU 0.5 throughout", result.mean_ap_iou50),
+        ("official code's mean", result.official.mean_ap),
+    ]
+    if result.shared is not None:
+        rows.insert(
+            0 if headline_shared else 2,
+            (f"mean, {len(result.shared)} shared classes", result.mean_ap_shared),
+        )
+    for name, value in rows:
+        print(f"{name:<28}{_percent(value)}")
+    empty = sum(item.ap is None for item in result.classes)
+    without = f", {empty} classes without ground truth" if empty else ""
+    print(f"{result.images} images{without}; rule: {ilsvrc.RULE}")
 
 
 def _evaluate_detections(arguments: argparse.Namespace) -> int:
@@ -73,7 +140,9 @@ def _evaluate_detections(arguments: argparse.Namespace) -> int:
     failures: Sequence[native.Failure] = ()
     path = arguments.detections
     if path is None:
-        path, failures = _detect(arguments, truth)
+        path = arguments.out or Path(f"{arguments.coco.stem}.dets.json")
+        folder = arguments.images or arguments.coco.with_suffix("")
+        failures = _detect(arguments, truth, folder, path)
     result = voc.score(truth, native.read(path)[1])
     _write_json(arguments, voc.to_json(result))
     name_failures(failures)
@@ -93,16 +162,15 @@ def _print_scores(result: voc.Score, path: Path) -> None:
 
 
 def _detect(
-    arguments: argparse.Namespace, truth: GroundTruth
-) -> tuple[Path, Sequence[native.Failure]]:
+    arguments: argparse.Namespace, truth: GroundTruth, folder: Path, out: Path
+) -> Sequence[native.Failure]:
+    """Detect in the images of a ground truth; returns those that could not be used."""
     from detector.batch.outputs import Outputs
     from detector.batch.runner import run
     from detector.pipeline import Detector
 
-    folder = arguments.images or arguments.coco.with_suffix("")
     if not folder.is_dir():
         raise FormatError(folder, "no such folder: --images DIR says where the images are")
-    out: Path = arguments.out or Path(f"{arguments.coco.stem}.dets.json")
     bundle = Bundle.load(arguments.bundle)
     settings = _settings(arguments, bundle)
     inputs = sorted(Input(image.file, folder / image.file) for image in truth.images)
@@ -118,7 +186,7 @@ def _detect(
             overwrite=arguments.overwrite,
             progress=progress,
         )
-    return out, summary.failures
+    return summary.failures
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.ground_truth import GroundTruth
 from detector.evaluation.average_precision import area
+from detector.formats.ilsvrc import Submission
 
 PAIRS_AT_ONCE = 1_000_000
 """Of a detection and an object, whose overlaps are computed together: the bound of the memory."""
@@ -27,19 +28,6 @@ RULE = (
     "min(0.5, wh / ((w + 10)(h + 10))) they reach; blacklisted pairs of image and class are left "
     "out; AP is the area under the precision envelope; the mean is over classes with objects"
 )
-
-
-class Submission(NamedTuple):
-    """Detections of a data set, as columns in the order of their file."""
-
-    images: NDArray[np.int64]
-    """`[D]`, positions in the list of images."""
-    labels: NDArray[np.int64]
-    """`[D]`, 0 for the first class."""
-    scores: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-    """`[D, 4]`, xmin, ymin, xmax, ymax in pixels, 0-based, inclusive, neither clipped nor
-    rounded."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +106,7 @@ def score(
     objects = _objects(truth)
     black = np.array([image * count + label for image, label in blacklist], np.int64)
     order = np.lexsort((-submission.scores, submission.images))  # stable: then by the file
-    in_order = Submission(*(column[order] for column in submission))
+    in_order = submission.take(order)
     keys = in_order.images * count + in_order.labels
     ignored = np.isin(keys, black)
     positives = np.bincount(objects.keys[~np.isin(objects.keys, black)] % count, minlength=count)

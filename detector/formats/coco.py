@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from detector.errors import FormatError
 from detector.formats.files import encode, replacing
@@ -55,3 +58,43 @@ def write(
                 file.write(separator + encode(result))
                 separator = b",\n"
         file.write(b"\n]\n" if separator == b",\n" else b"[]\n")
+
+
+class Result(NamedTuple):
+    """A detection; the box is x, y, width and height in pixels."""
+
+    image_id: int
+    category_id: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
+def read(path: Path) -> list[Result]:
+    """The results of a file.
+
+    Raises:
+        FormatError: it is missing, not a list, or an item is not a result or has no finite numbers.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(path, f"not JSON: {error}") from error
+    if not isinstance(content, list):
+        raise FormatError(path, "must be a list of results")
+    results = []
+    for index, item in enumerate(content):
+        try:
+            image, category, score = item["image_id"], item["category_id"], float(item["score"])
+            x, y, w, h = map(float, item["bbox"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FormatError(
+                path, f"[{index}]: needs image_id, category_id, bbox and score ({error!r})"
+            ) from error
+        if not (isinstance(image, int) and isinstance(category, int)):
+            raise FormatError(path, f"[{index}]: image_id and category_id must be whole numbers")
+        if not all(map(math.isfinite, (score, x, y, w, h))):
+            raise FormatError(path, f"[{index}]: score and bbox must be finite numbers")
+        results.append(Result(image, category, score, (x, y, w, h)))
+    return results

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,7 @@ def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param([], "one of --coco ANNOTATIONS.json and --classification", id="nothing"),
+        pytest.param([], "one of --ilsvrc-det val|val1|val2, --coco", id="nothing"),
         pytest.param(["--coco", "absent.json"], "--coco needs --rule: allowed is", id="rule"),
         pytest.param(
             ["--coco", "absent.json", "--rule", "voc2007"], "absent.json: cannot be read", id="file"
@@ -94,3 +95,133 @@ def test_wrong_calls(
 def test_folder_of_images_is_needed(truth: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["--coco", str(truth), "--rule", "voc2007"]) == 2
     assert "truth: no such folder: --images DIR says" in capsys.readouterr().err
+
+
+XML = (
+    "<annotation><size><width>120</width><height>90</height></size>"
+    "<object><name>n02121808</name><bndbox>"
+    "<xmin>10</xmin><xmax>80</xmax><ymin>20</ymin><ymax>70</ymax></bndbox></object></annotation>"
+)
+
+
+@pytest.fixture
+def ilsvrc_root(photos: Path, tmp_path: Path) -> Path:
+    """The official tree with two photos, and a kit in it."""
+    root = tmp_path / "ILSVRC"
+    for name in ("a", "b"):
+        photo = root / "Data" / "DET" / "val" / f"{name}.JPEG"
+        photo.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / "a.png", photo)  # the suffix does not matter
+        file = root / "Annotations" / "DET" / "val" / f"{name}.xml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(XML)
+    (root / "ImageSets" / "DET").mkdir(parents=True)
+    (root / "ImageSets" / "DET" / "val.txt").write_text("a 1\nb 2\n")
+    (root / "devkit" / "data" / "det_lists").mkdir(parents=True)
+    (root / "devkit" / "data" / "det_lists" / "val.txt").write_text("z 1\na 2\nb 3\n")
+    blacklist = root / "devkit" / "data" / "ILSVRC2015_det_validation_blacklist.txt"
+    blacklist.write_text("1 n02121808\n3 n02121808\n")
+    return root
+
+
+def test_ilsvrc_with_the_pipeline(
+    ilsvrc_root: Path,
+    tiny_bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("ILSVRC_ROOT", str(ilsvrc_root))
+    scores = tmp_path / "scores.json"
+    out = ["--out", str(tmp_path / "dets.json"), "--json", str(scores)]
+    arguments = ["--ilsvrc-det", "val", "--bundle", str(tiny_bundle.directory), *out]
+    assert command([*arguments, "--device", "cpu", "--shared-classes"]) == 0
+    printed = capsys.readouterr().out
+    content = json.loads(scores.read_text())
+    assert len(content["classes"]) == 200
+    cat = content["classes"][58]
+    assert (cat["name"], cat["positives"]) == ("domestic cat", 1)  # b's is blacklisted
+    assert content["shared"] == ["dog", "domestic cat", "person"]
+    assert content["mean_ap"] == content["mean_ap_shared"] == cat["ap"]
+    assert "mean, 3 shared classes" in printed
+    assert "2 images, 199 classes without ground truth; rule: ILSVRC DET" in printed
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("1 58 0.5 1 2 3", ":2: must be image, class, score, xmin, ymin, xmax, ymax, not '1 58"),
+        ("1 58 0.5 1 2 3 4 5", ":2: must be image, class"),
+        ("1 58 half 1 2 3 4", ":2: must be image, class"),
+        ("1 58 nan 1 2 3 4", ":2: numbers must be finite"),
+        ("1 58 0.5 1 inf 3 4", ":2: numbers must be finite"),
+        ("1 0 0.5 1 2 3 4", ":2: class 0 is not one of 1 to 200"),
+        ("1 201 0.5 1 2 3 4", ":2: class 201 is not one of"),
+        ("1 1.5 0.5 1 2 3 4", ":2: class 1.5 is not one of"),
+        ("3 58 0.5 1 2 3 4", ":2: image 3 is not in the list"),
+        ("0 58 0.5 1 2 3 4", ":2: image 0 is not in the list"),
+        ("1e300 58 0.5 1 2 3 4", ":2: image 1e300 is not in the list"),
+    ],
+)
+def test_malformed_submissions(
+    ilsvrc_root: Path,
+    tmp_path: Path,
+    line: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "submission.txt"
+    file.write_text(f"1 59 0.9 10 20 80 70\n{line}\n2 59 0.9 10 20 80 70\n")
+    arguments = ["--ilsvrc-det", "val", "--data-root", str(ilsvrc_root)]
+    assert command([*arguments, "--detections", str(file)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ")
+    assert f"submission.txt{message}" in error
+
+
+def test_ilsvrc_submissions_of_all_formats(
+    ilsvrc_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    box = {"label": "cat", "score": 0.9, "box": [10, 20, 81, 71]}
+    entry = {"file": "val/a.JPEG", "width": 120, "height": 90, "detections": [box]}
+    native = {"format": "detections/1", "classes": ["cat"], "images": [entry]}
+    result = {"image_id": 1, "category_id": 59, "bbox": [10, 20, 71, 51], "score": 0.9}
+    files = {"a.txt": "1 59 0.9 10 20 80 70", "b.json": native, "c.json": [result]}
+    for name, content in files.items():
+        file = tmp_path / name
+        file.write_text(content if isinstance(content, str) else json.dumps(content))
+        arguments = ["--ilsvrc-det", "val", "--data-root", str(ilsvrc_root), "--json"]
+        arguments += [str(tmp_path / "scores.json"), "--detections", str(file)]
+        assert command(arguments) == 0
+        scores = json.loads((tmp_path / "scores.json").read_text())
+        assert scores["mean_ap"] == 1
+        assert scores["official"]["mean_ap"] == pytest.approx(1 / 59)
+        assert scores["shared"] == (["domestic cat"] if name == "b.json" else None)
+    capsys.readouterr()
+    empty = tmp_path / "empty.txt"
+    empty.touch()
+    assert command([*arguments[:-1], str(empty)]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["mean_ap"] == 0
+    empty.write_text("1 59 0.9 80 20 10 70\n")
+    assert command([*arguments[:-1], str(empty)]) == 0
+    assert "warning: 1 boxes end before they begin" in capsys.readouterr().err
+
+
+def test_what_ilsvrc_needs(
+    ilsvrc_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = ilsvrc_root / "devkit"
+    for arguments, message in (
+        (["val", "--devkit", str(tmp_path)], "det_lists/val.txt: is not there; it is part of"),
+        (["val1", "--devkit", str(kit)], "rcnn_val1.txt: is not there; it is part of"),
+        (["val", "--devkit", str(kit)], "ground_truth.mat: is not there; it is part of"),
+        (
+            ["val", "--data-root", str(ilsvrc_root), "--detections", "no.txt"],
+            "no.txt: cannot be read",
+        ),
+    ):
+        assert command(["--ilsvrc-det", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    (ilsvrc_root / "Annotations" / "DET" / "val" / "b.xml").unlink()
+    assert command(["--ilsvrc-det", "val", "--data-root", str(ilsvrc_root)]) == 2
+    assert "val/b.xml: cannot be read" in capsys.readouterr().err

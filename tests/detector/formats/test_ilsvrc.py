@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detector.datasets.ilsvrc import CLASS_TABLE
 from detector.detections import Detection
 from detector.errors import FormatError, SettingsError
 from detector.formats import ilsvrc
@@ -25,7 +26,7 @@ def written(path: Path, records: list[Entry | Failure], header: Header = HEADER)
 
 
 def table() -> list[dict[str, str]]:
-    with open(ilsvrc.CLASSES, encoding="utf-8", newline="") as file:
+    with open(CLASS_TABLE, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
