@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from detector.datasets import ilsvrc as ilsvrc_data
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import ilsvrc, submissions, voc
+from detector.evaluation.matching import from_entries
+from detector.evaluation.score import Score
 from detector.formats import native
 from detector.formats.files import replacing
 from detector.settings import Settings
@@ -94,43 +96,28 @@ def _evaluate_ilsvrc(arguments: argparse.Namespace) -> int:
         folder = root / ilsvrc_data.PHOTOS
         out = arguments.out or Path(f"ilsvrc_det_{arguments.ilsvrc_det}.dets.json")
         path, failures = out, _detect(arguments, validation.truth, folder, out)
-    submission, known = submissions.read(path, validation)
+    found, known = submissions.read(path, validation)
     everything = len(validation.truth.classes)
     shared = known if known is not None and len(known) < everything else None
     if arguments.shared_classes and shared is None:
         raise SettingsError(f"--shared-classes: {path} does not say that it lacks a class")
-    result = ilsvrc.score(
-        validation.truth, submission, blacklist=validation.blacklist, shared=shared
-    )
-    _write_json(arguments, ilsvrc.to_json(result))
+    result = ilsvrc.score(validation.truth, found, blacklist=validation.blacklist, shared=shared)
+    _write_json(arguments, result.to_json())
     name_failures(failures)
-    if result.inverted:
-        print(f"warning: {result.inverted} boxes end before they begin", file=sys.stderr)
+    if inverted := result.figures["inverted_boxes"]:
+        print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
     if not arguments.quiet:
-        _print_ilsvrc(result, headline_shared=arguments.shared_classes)
+        means = {
+            "mean": result.mean_ap,
+            "median": result.median_ap,
+            "mean, IoU 0.5 throughout": result.figures["mean_ap_iou50"],
+            "mean, the official code's": result.figures["official"]["mean_ap"],
+        }
+        if both := result.figures["shared"]:
+            row = {f"mean, {len(both['classes'])} shared classes": both["mean_ap"]}
+            means = row | means if arguments.shared_classes else means | row
+        _print_score(result, means)
     return SOME_FAILED if failures else DONE
-
-
-def _print_ilsvrc(result: ilsvrc.Score, *, headline_shared: bool) -> None:
-    print(f"{'class':<24}{'AP':>8}{'objects':>9}{'detections':>12}")
-    for item in result.classes:
-        print(f"{item.name:<24}{_percent(item.ap):>8}{item.positives:>9}{item.detections:>12}")
-    rows = [
-        ("mean", result.mean_ap),
-        ("median", result.median_ap),
-        ("mean, IoU 0.5 throughout", result.mean_ap_iou50),
-        ("official code's mean", result.official.mean_ap),
-    ]
-    if result.shared is not None:
-        rows.insert(
-            0 if headline_shared else 2,
-            (f"mean, {len(result.shared)} shared classes", result.mean_ap_shared),
-        )
-    for name, value in rows:
-        print(f"{name:<28}{_percent(value)}")
-    empty = sum(item.ap is None for item in result.classes)
-    without = f", {empty} classes without ground truth" if empty else ""
-    print(f"{result.images} images{without}; rule: {ilsvrc.RULE}")
 
 
 def _evaluate_detections(arguments: argparse.Namespace) -> int:
@@ -143,22 +130,30 @@ def _evaluate_detections(arguments: argparse.Namespace) -> int:
         path = arguments.out or Path(f"{arguments.coco.stem}.dets.json")
         folder = arguments.images or arguments.coco.with_suffix("")
         failures = _detect(arguments, truth, folder, path)
-    result = voc.score(truth, native.read(path)[1])
-    _write_json(arguments, voc.to_json(result))
+    found, missing = from_entries(native.read(path)[1], truth)
+    result = voc.score(truth, voc.rank(truth, found))
+    _write_json(arguments, result.to_json())
     name_failures(failures)
     if not arguments.quiet:
-        _print_scores(result, path)
+        by_points = result.figures["mean_ap_11point"]
+        _print_score(result, {"mean": result.mean_ap, "mean, 11-point": by_points})
+        print(f"{missing} images are not in {path}")
     return SOME_FAILED if failures else DONE
 
 
-def _print_scores(result: voc.Score, path: Path) -> None:
-    print(f"{'class':<20}{'AP':>8}{'11-point':>10}{'objects':>9}{'detections':>12}")
+def _print_score(result: Score, means: Mapping[str, float | None]) -> None:
+    figures = {key: None for item in result.classes for key in item.figures}
+    titles = "".join(f"{key:>12}" for key in figures)
+    print(f"{'class':<28}{'AP':>8}{titles}{'objects':>9}{'detections':>12}")
     for item in result.classes:
-        columns = f"{_percent(item.ap):>8}{_percent(item.ap_11point):>10}"
-        print(f"{item.name:<20}{columns}{item.positives:>9}{item.detections:>12}")
-    print(f"{'mean':<20}{_percent(result.mean_ap):>8}{_percent(result.mean_ap_11point):>10}")
-    missing = result.without_detections
-    print(f"{result.images} images, {missing} of them not in {path}; rule: {voc.RULE}")
+        columns = "".join(f"{_percent(item.figures[key]):>12}" for key in figures)
+        counts = f"{item.positives:>9}{item.detections:>12}"
+        print(f"{item.name:<28}{_percent(item.ap):>8}{columns}{counts}")
+    for name, value in means.items():
+        print(f"{name:<28}{_percent(value):>8}")
+    empty = sum(item.ap is None for item in result.classes)
+    without = f", {empty} classes without ground truth" if empty else ""
+    print(f"{result.images} images{without}; rule: {result.rule}")
 
 
 def _detect(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
 
-import numpy as np
-
 from detector.datasets.ilsvrc import Validation
 from detector.errors import FormatError
+from detector.evaluation.matching import Found, columns
 from detector.formats import coco, ilsvrc, native
-from detector.formats.ilsvrc import CLASS_COUNT, Submission, class_numbers
+from detector.formats.ilsvrc import CLASS_COUNT, class_numbers
 from detector.formats.native import Entry
 
 
-def read(path: Path, validation: Validation) -> tuple[Submission, frozenset[int] | None]:
+def read(path: Path, validation: Validation) -> tuple[Found, frozenset[int] | None]:
     """The detections of a file: a submission, our JSON, or COCO's results.
 
     COCO's results name images by the list's numbers and classes by 1 to 200.
@@ -35,7 +34,7 @@ def read(path: Path, validation: Validation) -> tuple[Submission, frozenset[int]
         return from_entries(entries, validation), known_labels(classes)
     if start == b"[":
         return _from_results(path, coco.read(path), validation), None
-    return ilsvrc.read(path, validation.numbers), None
+    return Found(*ilsvrc.read(path, validation.numbers)), None
 
 
 def known_labels(classes: Iterable[str]) -> frozenset[int]:
@@ -44,7 +43,7 @@ def known_labels(classes: Iterable[str]) -> frozenset[int]:
     return frozenset(numbers[name] - 1 for name in classes if name in numbers)
 
 
-def from_entries(entries: Iterable[Entry], validation: Validation) -> Submission:
+def from_entries(entries: Iterable[Entry], validation: Validation) -> Found:
     """The submission of our own detections; those of other images and classes are left out."""
     positions = {
         PurePath(image.file).stem: position
@@ -58,10 +57,10 @@ def from_entries(entries: Iterable[Entry], validation: Validation) -> Submission
         for label, score, (x1, y1, x2, y2) in entry.detections
         if label in numbers
     ]
-    return _columns(rows)
+    return columns(rows)
 
 
-def _from_results(path: Path, results: Sequence[coco.Result], validation: Validation) -> Submission:
+def _from_results(path: Path, results: Sequence[coco.Result], validation: Validation) -> Found:
     positions = {number: position for position, number in enumerate(validation.numbers)}
     rows = []
     for index, (image, category, score, (x, y, w, h)) in enumerate(results):
@@ -70,10 +69,4 @@ def _from_results(path: Path, results: Sequence[coco.Result], validation: Valida
         if category not in range(1, CLASS_COUNT + 1):
             raise FormatError(path, f"[{index}]: category_id {category} is not one of 1 to 200")
         rows.append((positions[image], category - 1, score, x, y, x + w - 1, y + h - 1))
-    return _columns(rows)
-
-
-def _columns(rows: Sequence[tuple[float, ...]]) -> Submission:
-    table = np.array(rows, np.float64).reshape(-1, 7)
-    images, labels = table[:, :2].astype(np.int64).T
-    return Submission(images, labels, table[:, 2], table[:, 3:])
+    return columns(rows)

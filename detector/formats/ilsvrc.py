@@ -75,12 +75,6 @@ class Submission(NamedTuple):
     """`[D, 4]`, xmin, ymin, xmax, ymax in pixels, 0-based, inclusive, neither clipped nor
     rounded."""
 
-    def take(self, order: NDArray[np.intp]) -> Submission:
-        """The detections of these indices."""
-        return Submission(
-            self.images[order], self.labels[order], self.scores[order], self.boxes[order]
-        )
-
 
 def read(path: Path, images: Sequence[int]) -> Submission:
     """Read a submission.

@@ -13,6 +13,7 @@ from detector.datasets.ground_truth import GroundTruth
 from detector.detections import select
 from detector.ensemble import Ensemble
 from detector.evaluation import voc
+from detector.evaluation.matching import from_entries
 from detector.formats.native import Entry
 from detector.googlenet import GoogLeNet
 from detector.images import load
@@ -76,7 +77,8 @@ class Validator:
         truth = GroundTruth(self._classes, tuple(photo.image for photo in photos))
         if not final:  # the last one stays, for a training that goes on after its end
             path.unlink()
-        return voc.to_json(voc.score(truth, entries))
+        ranked = voc.rank(truth, from_entries(entries, truth)[0])
+        return voc.score(truth, ranked).to_json()
 
     def _ensemble(self, network: GoogLeNet) -> Ensemble:
         """The network alone, as a bundle has it."""

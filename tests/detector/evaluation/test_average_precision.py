@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detector.evaluation.average_precision import area, eleven_points
+from detector.evaluation.average_precision import area, eleven_points, hundred_and_one_points
 
 rankings = st.lists(st.booleans(), max_size=30).flatmap(
     lambda right: st.tuples(st.just(right), st.integers(max(1, sum(right)), sum(right) + 10))
@@ -34,13 +34,13 @@ def literal_area(right: list[bool], positives: int) -> Fraction:
     )
 
 
-def literal_eleven_points(right: list[bool], positives: int) -> Fraction:
+def literal_points(right: list[bool], positives: int, steps: int) -> Fraction:
     curve = points(right, positives)
     best = [
-        max((p for r, p in curve if r >= Fraction(point, 10)), default=Fraction(0))
-        for point in range(11)
+        max((p for r, p in curve if r >= Fraction(point, steps)), default=Fraction(0))
+        for point in range(steps + 1)
     ]
-    return sum(best, Fraction(0)) / 11
+    return sum(best, Fraction(0)) / (steps + 1)
 
 
 @given(rankings)
@@ -48,8 +48,21 @@ def test_equal_the_literal_rules(case: tuple[list[bool], int]) -> None:
     right, positives = case
     flags = np.array(right, np.bool_)
     assert area(flags, positives) == pytest.approx(float(literal_area(right, positives)), abs=1e-12)
-    expected = float(literal_eleven_points(right, positives))
-    assert eleven_points(flags, positives) == pytest.approx(expected, abs=1e-12)
+    for rule, steps in ((eleven_points, 10), (hundred_and_one_points, 100)):
+        expected = float(literal_points(right, positives, steps))
+        assert rule(flags, positives) == pytest.approx(expected, abs=1e-12)
+
+
+@given(rankings, st.data())
+def test_weights_are_repetitions(case: tuple[list[bool], int], data: st.DataObject) -> None:
+    """A wrong detection that counts three times is three wrong ones, and so on."""
+    right, positives = case
+    n = len(right)
+    weights = data.draw(st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    flags = np.repeat(np.array(right, np.bool_), weights)
+    for rule in (area, eleven_points, hundred_and_one_points):
+        weighted = rule(np.array(right, np.bool_), 3 * positives, np.array(weights, np.int64))
+        assert weighted == pytest.approx(rule(flags, 3 * positives), abs=1e-12)
 
 
 @pytest.mark.parametrize(

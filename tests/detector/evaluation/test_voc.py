@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.detections import Detection
 from detector.evaluation.average_precision import area, eleven_points
-from detector.evaluation.voc import score, to_json
+from detector.evaluation.matching import from_entries
+from detector.evaluation.score import Score
+from detector.evaluation.voc import rank
+from detector.evaluation.voc import score as score_rankings
 from detector.formats.native import Entry
 
 Box = tuple[float, float, float, float]
@@ -40,6 +43,10 @@ def truth(*images: list[Object], classes: tuple[str, ...] = ("cat", "dog")) -> G
 
 def entry(number: int, *found: tuple[str, float, Box]) -> Entry:
     return Entry(f"some/folder/{number}.jpg", 100, 100, {}, tuple(Detection(*f) for f in found))
+
+
+def score(ground: GroundTruth, entries: list[Entry]) -> Score:
+    return score_rankings(ground, rank(ground, from_entries(entries, ground)[0]))
 
 
 @pytest.mark.parametrize(
@@ -85,8 +92,8 @@ def test_overlaps_most_with_a_taken_object_is_wrong() -> None:
 def test_means_leave_out_classes_without_objects() -> None:
     result = score(truth([(A, 0, False)]), [entry(0, ("cat", 0.9, A), ("dog", 0.9, A))])
     assert [item.ap for item in result.classes] == [1.0, None]
-    assert (result.mean_ap, result.mean_ap_11point, result.median_ap) == (1.0, 1.0, 1.0)
-    content = to_json(result)
+    assert (result.mean_ap, result.figures["mean_ap_11point"], result.median_ap) == (1.0, 1.0, 1.0)
+    content = result.to_json()
     assert content["mean_ap"] == 1.0
     classes: Any = content["classes"]
     assert classes[1] == {
@@ -97,7 +104,7 @@ def test_means_leave_out_classes_without_objects() -> None:
 def test_no_object_at_all() -> None:
     result = score(truth([]), [])
     assert (result.mean_ap, result.median_ap) == (None, None)
-    assert result.without_detections == 1
+    assert from_entries([], truth([]))[1] == 1
 
 
 def test_images_unknown_to_the_truth_are_left_out() -> None:
@@ -119,7 +126,7 @@ def test_equal_names_in_two_folders_are_two_images() -> None:
     entries = [Entry(f"{folder}/x.jpg", 100, 100, {}, found) for folder in "ab"]
     assert score(ground, entries).mean_ap == 1
     elsewhere = [dataclasses.replace(entry, file=f"c/{entry.file}") for entry in entries]
-    assert score(ground, elsewhere).without_detections == 2, "a name does not tell them apart"
+    assert from_entries(elsewhere, ground)[1] == 2, "a name does not tell them apart"
 
 
 def literal(ground: GroundTruth, entries: list[Entry], label: int) -> tuple[list[bool], int]:
@@ -180,4 +187,4 @@ def test_equals_the_literal_rule(
             continue
         flags = np.array(right, np.bool_)
         assert item.ap == area(flags, positives)
-        assert item.ap_11point == eleven_points(flags, positives)
+        assert item.figures["ap_11point"] == eleven_points(flags, positives)
