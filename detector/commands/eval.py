@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,16 @@ from detector.commands.options import (
     parser,
 )
 from detector.commands.progress import Progress
-from detector.datasets import coco
-from detector.datasets import ilsvrc as ilsvrc_data
-from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
-from detector.evaluation import ilsvrc, submissions, voc
-from detector.evaluation.matching import from_entries
+from detector.evaluation import benchmarks
+from detector.evaluation.benchmarks import Benchmark
+from detector.evaluation.bootstrap import Comparison, compare
 from detector.evaluation.score import Score
 from detector.formats import native
 from detector.formats.files import replacing
 from detector.settings import Settings
+
+RULES = ("coco", "voc2007", "voc2012")
 
 
 def command(arguments: Arguments = None) -> int:
@@ -44,11 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     made = parser("detector-eval", "Score detections, or a classifier, against the truth.")
     add = made.add_argument
     add("--ilsvrc-det", choices=("val", "val1", "val2"), help="ILSVRC DET's validation set")
-    add("--data-root", type=Path, metavar="DIR", help="its photos and annotations ($ILSVRC_ROOT)")
+    add("--data-root", type=Path, metavar="DIR", help="the tree ($ILSVRC_ROOT, $VOC_ROOT)")
     add("--devkit", type=Path, metavar="DIR", help="its kit: lists, blacklist, ground truth")
     add("--shared-classes", action="store_true", help="the mean over classes the detector knows")
     add("--coco", type=Path, metavar="ANNOTATIONS.json", help="ground truth in COCO's format")
-    add("--rule", choices=("voc2007",), help="with --coco: how detections are scored")
+    add("--rule", choices=RULES, help="with --coco: how detections are scored")
+    add("--voc", type=int, choices=(2007, 2010, 2012), help="PASCAL VOC's tree and its rule")
+    add("--split", default="val", metavar="NAME", help="with --voc: the list of images (val)")
+    add("--compare", type=Path, metavar="FILE", help="other detections on the same truth")
     add("--images", type=Path, metavar="DIR", help="where the images are (default: by the truth)")
     add("--detections", type=Path, metavar="FILE", help="score these (default: detect first)")
     add("--out", type=Path, metavar="FILE", help="detections it makes (ANNOTATIONS.dets.json)")
@@ -69,101 +72,108 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(_settings(arguments, Bundle.load(arguments.bundle)).to_toml(), end="")
         return DONE
     kinds = {
-        "--ilsvrc-det val|val1|val2": (arguments.ilsvrc_det, _evaluate_ilsvrc),
-        "--coco ANNOTATIONS.json": (arguments.coco, _evaluate_detections),
-        "--classification DIR": (arguments.classification, _evaluate_classification),
+        "--ilsvrc-det val|val1|val2": arguments.ilsvrc_det,
+        "--voc 2007|2010|2012": arguments.voc,
+        "--coco ANNOTATIONS.json": arguments.coco,
+        "--classification DIR": arguments.classification,
     }
-    chosen = [evaluate for given, evaluate in kinds.values() if given]
-    if len(chosen) != 1:
+    if sum(given is not None for given in kinds.values()) != 1:
         raise SettingsError(f"one of {', '.join(kinds)} is needed")
-    return chosen[0](arguments)
+    if arguments.classification:
+        return _evaluate_classification(arguments)
+    return _evaluate_detections(arguments, _benchmark(arguments))
 
 
-def _evaluate_ilsvrc(arguments: argparse.Namespace) -> int:
-    from_environment = os.environ.get("ILSVRC_ROOT")
-    root = arguments.data_root or (Path(from_environment) if from_environment else None)
-    validation = ilsvrc_data.read_validation(
-        arguments.ilsvrc_det, root=root, devkit=arguments.devkit
-    )
+def _benchmark(arguments: argparse.Namespace) -> Benchmark:
+    if arguments.coco:
+        if arguments.rule is None:
+            raise SettingsError(f"--coco needs --rule: allowed are {', '.join(RULES)}")
+        return benchmarks.coco_file(arguments.coco, arguments.rule, arguments.images)
+    variable = "ILSVRC_ROOT" if arguments.ilsvrc_det else "VOC_ROOT"
+    root = arguments.data_root or (Path(os.environ[variable]) if variable in os.environ else None)
+    if arguments.ilsvrc_det:
+        return benchmarks.ilsvrc_det(arguments.ilsvrc_det, root, arguments.devkit)
+    if root is None:
+        raise SettingsError(f"--voc needs --data-root DIR (or ${variable}): VOC's tree")
+    return benchmarks.voc_tree(arguments.voc, root, arguments.split)
+
+
+def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
     path: Path | None = arguments.detections
     failures: Sequence[native.Failure] = ()
     if path is None:
-        if root is None:
-            raise SettingsError(
-                "without --detections FILE, --data-root DIR (or $ILSVRC_ROOT) is needed: it has "
-                "the photos to detect in"
-            )
-        folder = root / ilsvrc_data.PHOTOS
-        out = arguments.out or Path(f"ilsvrc_det_{arguments.ilsvrc_det}.dets.json")
-        path, failures = out, _detect(arguments, validation.truth, folder, out)
-    found, known = submissions.read(path, validation)
-    everything = len(validation.truth.classes)
-    shared = known if known is not None and len(known) < everything else None
-    if arguments.shared_classes and shared is None:
+        path = arguments.out or Path(f"{benchmark.name}.dets.json")
+        failures = _detect(arguments, benchmark, path)
+    detections = benchmark.read(path)
+    score, ranked = benchmark.evaluate(detections)
+    if arguments.shared_classes and not score.figures.get("shared"):
         raise SettingsError(f"--shared-classes: {path} does not say that it lacks a class")
-    result = ilsvrc.score(validation.truth, found, blacklist=validation.blacklist, shared=shared)
-    _write_json(arguments, result.to_json())
+    content = score.to_json()
+    comparison = None
+    if arguments.compare:
+        other = benchmark.evaluate(benchmark.read(arguments.compare))
+        comparison = compare((score, ranked), other, benchmark.ap)
+        content["compare"] = comparison.to_json()
+    _write_json(arguments, content)
     name_failures(failures)
-    if inverted := result.figures["inverted_boxes"]:
+    if inverted := score.figures.get("inverted_boxes"):
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
     if not arguments.quiet:
-        means = {
-            "mean": result.mean_ap,
-            "median": result.median_ap,
-            "mean, IoU 0.5 throughout": result.figures["mean_ap_iou50"],
-            "mean, the official code's": result.figures["official"]["mean_ap"],
-        }
-        if both := result.figures["shared"]:
-            row = {f"mean, {len(both['classes'])} shared classes": both["mean_ap"]}
-            means = row | means if arguments.shared_classes else means | row
-        _print_score(result, means)
+        _print_score(score, shared_first=arguments.shared_classes)
+        if detections.missing:
+            print(f"{detections.missing} images are not in {path}")
+        if comparison:
+            _print_comparison(comparison, path, arguments.compare)
     return SOME_FAILED if failures else DONE
 
 
-def _evaluate_detections(arguments: argparse.Namespace) -> int:
-    if arguments.rule is None:
-        raise SettingsError("--coco needs --rule: allowed is voc2007")
-    truth = coco.read(arguments.coco)
-    failures: Sequence[native.Failure] = ()
-    path = arguments.detections
-    if path is None:
-        path = arguments.out or Path(f"{arguments.coco.stem}.dets.json")
-        folder = arguments.images or arguments.coco.with_suffix("")
-        failures = _detect(arguments, truth, folder, path)
-    found, missing = from_entries(native.read(path)[1], truth)
-    result = voc.score(truth, voc.rank(truth, found))
-    _write_json(arguments, result.to_json())
-    name_failures(failures)
-    if not arguments.quiet:
-        by_points = result.figures["mean_ap_11point"]
-        _print_score(result, {"mean": result.mean_ap, "mean, 11-point": by_points})
-        print(f"{missing} images are not in {path}")
-    return SOME_FAILED if failures else DONE
+def _print_comparison(comparison: Comparison, path: Path, other: Path) -> None:
+    mean = comparison.mean_ap
+    print(f"\n{path} against {other}, with 95 % intervals (paired bootstrap over images):")
+    for item in comparison.classes:
+        print(f"{item.name:<28}{_percent(item.ap):>8}{_percent(item.other_ap):>8}")
+    print(f"{'mean':<28}{_percent(mean[0].value):>8}{_percent(mean[1].value):>8}")
+    low, high = _percent(comparison.difference.low), _percent(comparison.difference.high)
+    verdict = "" if comparison.clear else ": the difference may be chance"
+    value = _percent(comparison.difference.value)
+    print(f"{'difference of the means':<28}{value:>8}  from {low} to {high}{verdict}")
 
 
-def _print_score(result: Score, means: Mapping[str, float | None]) -> None:
-    figures = {key: None for item in result.classes for key in item.figures}
-    titles = "".join(f"{key:>12}" for key in figures)
+def _print_score(score: Score, *, shared_first: bool) -> None:
+    columns = {key: None for item in score.classes for key in item.figures}
+    titles = "".join(f"{key:>12}" for key in columns)
     print(f"{'class':<28}{'AP':>8}{titles}{'objects':>9}{'detections':>12}")
-    for item in result.classes:
-        columns = "".join(f"{_percent(item.figures[key]):>12}" for key in figures)
+    for item in score.classes:
+        figures = "".join(f"{_percent(item.figures[key]):>12}" for key in columns)
         counts = f"{item.positives:>9}{item.detections:>12}"
-        print(f"{item.name:<28}{_percent(item.ap):>8}{columns}{counts}")
+        print(f"{item.name:<28}{_percent(item.ap):>8}{figures}{counts}")
+    means = {"mean": score.mean_ap, "median": score.median_ap}
+    means |= {key: value for key, value in score.figures.items() if isinstance(value, float)}
+    if official := score.figures.get("official"):
+        means["mean, the official code's"] = official["mean_ap"]
+    if shared := score.figures.get("shared"):
+        row = {f"mean, {len(shared['classes'])} shared classes": shared["mean_ap"]}
+        means = row | means if shared_first else means | row
     for name, value in means.items():
         print(f"{name:<28}{_percent(value):>8}")
-    empty = sum(item.ap is None for item in result.classes)
+    empty = sum(item.ap is None for item in score.classes)
     without = f", {empty} classes without ground truth" if empty else ""
-    print(f"{result.images} images{without}; rule: {result.rule}")
+    print(f"{score.images} images{without}; rule: {score.rule}")
 
 
 def _detect(
-    arguments: argparse.Namespace, truth: GroundTruth, folder: Path, out: Path
+    arguments: argparse.Namespace, benchmark: Benchmark, out: Path
 ) -> Sequence[native.Failure]:
     """Detect in the images of a ground truth; returns those that could not be used."""
     from detector.batch.outputs import Outputs
     from detector.batch.runner import run
     from detector.pipeline import Detector
 
+    truth, folder = benchmark.truth, arguments.images or benchmark.photos
+    if folder is None:
+        raise SettingsError(
+            "without --detections FILE, --data-root DIR is needed: it has the photos to detect in"
+        )
     if not folder.is_dir():
         raise FormatError(folder, "no such folder: --images DIR says where the images are")
     bundle = Bundle.load(arguments.bundle)

@@ -28,17 +28,21 @@ class Annotation(NamedTuple):
     boxes: Boxes
     difficult: NDArray[np.bool_]
 
-    def image(self, file: str, labels: Mapping[str, int]) -> AnnotatedImage:
-        """The annotated image of that name.
+    def image(
+        self, file: str, labels: Mapping[str, int], number: int | None = None
+    ) -> AnnotatedImage:
+        """The annotated image of that name and number.
 
         Raises:
             FormatError: an object's class is not among `labels`.
         """
-        for number, name in enumerate(self.names, start=1):
+        for place, name in enumerate(self.names, start=1):
             if name not in labels:
-                raise FormatError(self.path, f"object {number}: unknown class {name!r}")
+                raise FormatError(self.path, f"object {place}: unknown class {name!r}")
         indices = np.array([labels[name] for name in self.names], np.int64)
-        return AnnotatedImage(file, self.width, self.height, self.boxes, indices, self.difficult)
+        return AnnotatedImage(
+            file, self.width, self.height, self.boxes, indices, self.difficult, number
+        )
 
 
 def read(path: Path, *, first_pixel: int) -> Annotation:

@@ -1,9 +1,13 @@
-"""Ground truth in COCO's format, with VOC's `difficult` where it is given."""
+"""Ground truth in COCO's format, with VOC's `difficult` where it is given.
+
+Crowds, which COCO's own rule treats in its own way, are difficult objects to all others.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,15 @@ def read(path: Path) -> GroundTruth:
     Raises:
         FormatError: naming the file and the first item that is wrong.
     """
+    return ground_truth(path, load(path))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of an annotation file: sound images, annotations and categories.
+
+    Raises:
+        FormatError: naming the file and the first item that is wrong.
+    """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
@@ -29,32 +42,45 @@ def read(path: Path) -> GroundTruth:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')
     try:
-        categories = sorted((item["id"], item["name"]) for item in content["categories"])
-        classes = {name: number for number, name in categories}
-        label_of = {number: label for label, (number, _) in enumerate(categories)}
-        by_image: dict[int, list[dict[str, Any]]] = {item["id"]: [] for item in content["images"]}
+        labels = {item["id"]: item["name"] for item in content["categories"]}
+        images = {item["id"] for item in content["images"]}
+        names = set(labels.values())
+        sorted(labels)  # they must have an order
     except (KeyError, TypeError) as error:
         raise FormatError(
             path, f"each image needs an id, each category an id and a name ({error!r})"
         ) from error
-    if not len(classes) == len(label_of) == len(categories):
+    if not len(names) == len(labels) == len(content["categories"]):
         raise FormatError(path, "two categories have the same id or name")
-    if len(by_image) != len(content["images"]):
+    if len(images) != len(content["images"]):
         raise FormatError(path, "two images have the same id")
     for number, item in enumerate(content["annotations"]):
-        _check(path, f"annotations[{number}]", item, by_image, label_of)
+        _check(path, f"annotations[{number}]", item, images, labels)
+    return dict(content)
+
+
+def ground_truth(path: Path, content: dict[str, Any]) -> GroundTruth:
+    """The ground truth in the loaded content of a file.
+
+    Raises:
+        FormatError: an image lacks its name or size.
+    """
+    categories = sorted((item["id"], item["name"]) for item in content["categories"])
+    label_of = {number: label for label, (number, _) in enumerate(categories)}
+    by_image: dict[int, list[dict[str, Any]]] = {item["id"]: [] for item in content["images"]}
+    for item in content["annotations"]:
         by_image[item["image_id"]].append(item)
     images = [_image(path, item, by_image[item["id"]], label_of) for item in content["images"]]
-    return GroundTruth(classes, tuple(images))
+    return GroundTruth({name: number for number, name in categories}, tuple(images))
 
 
 def _check(
-    path: Path, where: str, item: Any, images: dict[int, Any], label_of: dict[int, int]
+    path: Path, where: str, item: Any, images: Container[Any], labels: Container[Any]
 ) -> None:
     try:
         if item["image_id"] not in images:
             raise FormatError(path, f"{where}: unknown image_id {item['image_id']}")
-        if item["category_id"] not in label_of:
+        if item["category_id"] not in labels:
             raise FormatError(path, f"{where}: unknown category_id {item['category_id']}")
         x, y, width, height = map(float, item["bbox"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -85,5 +111,6 @@ def _image(
         height,
         boxes,
         np.array([label_of[item["category_id"]] for item in items], np.int64),
-        np.array([bool(item.get("difficult")) for item in items], np.bool_),
+        np.array([bool(i.get("difficult") or i.get("iscrowd")) for i in items], np.bool_),
+        image["id"] if isinstance(image["id"], int) else None,
     )

@@ -22,6 +22,7 @@ class AnnotatedImage:
         boxes: `float32 [N, 4]`, x1, y1, x2, y2, 0-based, x2 and y2 exclusive.
         labels: `int64 [N]`, indices of classes.
         difficult: `bool [N]`, VOC's mark of objects that do not count in scores.
+        number: the id that the data set gives the image, if it is a whole number.
     """
 
     file: str
@@ -30,6 +31,7 @@ class AnnotatedImage:
     boxes: Boxes
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
+    number: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

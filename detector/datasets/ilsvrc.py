@@ -7,7 +7,7 @@ lists of images, the blacklist, and the ground truth of the validation set in on
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -65,13 +65,12 @@ class Validation:
     """The validation set, or a part of it.
 
     Args:
-        truth: images in the order of the list; their names are relative to `Data/DET`.
-        numbers: the list's own number of each image, by which submissions name it.
+        truth: images in the order of the list, with its numbers, by which submissions name them;
+            their names are relative to `Data/DET`.
         blacklist: pairs of an image's position and a label that do not count.
     """
 
     truth: GroundTruth
-    numbers: Sequence[int]
     blacklist: frozenset[tuple[int, int]]
 
 
@@ -85,7 +84,7 @@ def read(root: Path, split: str) -> GroundTruth:
         FormatError: naming the file that is missing or wrong.
     """
     names = annotation_xml.read_names(root / "ImageSets" / "DET" / f"{split}.txt")
-    return _from_tree(root, names)
+    return _from_tree(root, dict.fromkeys(names))
 
 
 def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> Validation:
@@ -107,14 +106,13 @@ def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> 
     )
     numbers = _read_list(file)
     official = _read_list(_needed(kit / "data" / "det_lists" / LISTS["val"]))
-    truth = _from_tree(root, list(numbers)) if root else _from_kit(kit, official, list(numbers))
+    truth = _from_tree(root, numbers) if root else _from_kit(kit, official, numbers)
     positions = {name: position for position, name in enumerate(numbers)}
     names = {number: name for name, number in official.items()}
     blacklist = _needed(kit / "data" / f"{VALIDATION}_blacklist.txt")
     pairs = [(names.get(number), label) for number, label in _read_blacklist(blacklist)]
     return Validation(
         truth,
-        tuple(numbers.values()),
         frozenset((positions[name], label) for name, label in pairs if name in positions),
     )
 
@@ -151,18 +149,20 @@ def _read_blacklist(file: Path) -> list[tuple[int, int]]:
     return pairs
 
 
-def _from_tree(root: Path, names: Sequence[str]) -> GroundTruth:
+def _from_tree(root: Path, numbers: Mapping[str, int | None]) -> GroundTruth:
     labels = {item.wnid: label for label, item in enumerate(det_classes())}
     images = []
-    for name in names:
+    for name, number in numbers.items():
         place = name if "/" in name else f"val/{name}"
         file = root / "Annotations" / "DET" / f"{place}.xml"
         annotation = annotation_xml.read(file, first_pixel=0)
-        images.append(annotation.image(f"{place}.JPEG", labels))
+        images.append(annotation.image(f"{place}.JPEG", labels, number))
     return GroundTruth(_classes(), tuple(images))
 
 
-def _from_kit(kit: Path, official: Mapping[str, int], names: Sequence[str]) -> GroundTruth:
+def _from_kit(
+    kit: Path, official: Mapping[str, int], list_numbers: Mapping[str, int]
+) -> GroundTruth:
     """The ground truth in the kit's `.mat` file, whose cells are in the order of `val.txt`."""
     from scipy.io import loadmat
 
@@ -175,7 +175,7 @@ def _from_kit(kit: Path, official: Mapping[str, int], names: Sequence[str]) -> G
         raise FormatError(file, f"not the kit's ground truth: {error!r}") from error
     places = {number: place for place, number in enumerate(numbers)}
     images = []
-    for name in names:
+    for name, number in list_numbers.items():
         if official.get(name) not in places:
             raise FormatError(file, f"has no image {name}")
         place = places[official[name]]
@@ -184,7 +184,7 @@ def _from_kit(kit: Path, official: Mapping[str, int], names: Sequence[str]) -> G
         )
         classes = labels[place].astype(np.int64).ravel() - 1
         none = np.zeros(len(classes), np.bool_)
-        images.append(AnnotatedImage(f"val/{name}.JPEG", 0, 0, corners, classes, none))
+        images.append(AnnotatedImage(f"val/{name}.JPEG", 0, 0, corners, classes, none, number))
     return GroundTruth(_classes(), tuple(images))
 
 

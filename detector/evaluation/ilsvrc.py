@@ -30,16 +30,48 @@ Pairs = Collection[tuple[int, int]]
 """Of an image's position and a label."""
 
 
-def rank(
-    truth: GroundTruth, found: Found, *, blacklist: Pairs = (), plain: bool = False
-) -> tuple[Ranking, ...]:
-    """The ranking of each class.
+def evaluate(
+    truth: GroundTruth,
+    found: Found,
+    *,
+    blacklist: Pairs = (),
+    shared: Collection[int] | None = None,
+) -> tuple[Score, tuple[Ranking, ...]]:
+    """The score of a submission, and the rankings that it comes from.
+
+    The figures beside the mean: `mean_ap_iou50`, of the plain rule: threshold 0.5 for every
+    object, no blacklist; `official`, what the official code itself would print; `shared`, the mean
+    over the classes that the detector has as well, where it lacks some; `inverted_boxes`, whose
+    end is before their begin, which are scored like others.
 
     Args:
         found: with inclusive boxes, as submissions have them.
         blacklist: what does not count.
-        plain: the plain rule: threshold 0.5 for every object.
+        shared: the labels that the detector knows.
     """
+    ranked = _rank(truth, found, blacklist)
+    classes = tuple(
+        ClassScore(number, name, ranking.ap(area), len(ranking.objects), ranking.detections)
+        for (name, number), ranking in zip(truth.classes.items(), ranked, strict=True)
+    )
+    xmin, ymin, xmax, ymax = found.boxes.T
+    figures: dict[str, Any] = {
+        "mean_ap_iou50": mean([ranking.ap(area) for ranking in _rank(truth, found, plain=True)]),
+        "official": _official(truth, classes),
+        "shared": None,
+        "inverted_boxes": int(((xmax < xmin) | (ymax < ymin)).sum()),
+    }
+    if shared is not None and len(shared) < len(classes):
+        chosen = [classes[label] for label in sorted(shared)]
+        aps = mean([item.ap for item in chosen])
+        figures["shared"] = {"mean_ap": aps, "classes": [item.name for item in chosen]}
+    return Score(RULE, len(truth.images), classes, figures), ranked
+
+
+def _rank(
+    truth: GroundTruth, found: Found, blacklist: Pairs = (), *, plain: bool = False
+) -> tuple[Ranking, ...]:
+    """The ranking of each class; the plain rule has threshold 0.5 for every object."""
     count = len(truth.classes)
     objects = Objects.of(truth)
     boxes = objects.boxes - [0, 0, 1, 1]  # exclusive ends to inclusive ones
@@ -51,45 +83,6 @@ def rank(
     right = _match(ordered.boxes, np.where(ignored, -1, keys), objects.keys, boxes, needed)
     to_find = objects.keys[~np.isin(objects.keys, black)]
     return rankings(ordered, right, ignored, to_find, count)
-
-
-def score(
-    truth: GroundTruth,
-    found: Found,
-    *,
-    blacklist: Pairs = (),
-    shared: Collection[int] | None = None,
-) -> Score:
-    """Score a submission.
-
-    The figures beside the mean: `mean_ap_iou50`, of the plain rule: threshold 0.5 for every
-    object, no blacklist; `official`, what the official code itself would print; `shared`, the mean
-    over the classes that the detector has as well, where it lacks some; `inverted_boxes`, whose
-    end is before their begin, which are scored like others.
-
-    Args:
-        found: with inclusive boxes, as submissions have them.
-        blacklist: what does not count.
-        shared: the labels that the detector knows, if these are not all.
-    """
-    of_classes = rank(truth, found, blacklist=blacklist)
-    classes = tuple(
-        ClassScore(number, name, ranking.ap(area), len(ranking.objects), ranking.detections)
-        for (name, number), ranking in zip(truth.classes.items(), of_classes, strict=True)
-    )
-    plain = [ranking.ap(area) for ranking in rank(truth, found, plain=True)]
-    xmin, ymin, xmax, ymax = found.boxes.T
-    figures: dict[str, Any] = {
-        "mean_ap_iou50": mean(plain),
-        "official": _official(truth, classes),
-        "shared": None,
-        "inverted_boxes": int(((xmax < xmin) | (ymax < ymin)).sum()),
-    }
-    if shared is not None:
-        chosen = [classes[label] for label in sorted(shared)]
-        aps = mean([item.ap for item in chosen])
-        figures["shared"] = {"mean_ap": aps, "classes": [item.name for item in chosen]}
-    return Score(RULE, len(truth.images), classes, figures)
 
 
 def thresholds(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,20 +27,14 @@ RULES = {
 }
 
 
-def rank(truth: GroundTruth, found: Found) -> tuple[Ranking, ...]:
-    """The ranking of each class.
+def evaluate(
+    truth: GroundTruth, found: Found, *, year: Year = 2007
+) -> tuple[Score, tuple[Ranking, ...]]:
+    """The score of detections, and the rankings that it comes from.
 
     Equal scores rank by image, then in the order given.
     """
-    count = len(truth.classes)
-    objects = Objects.of(truth)
-    ordered = found.by_image()
-    right, ignored = _match(ordered, objects, count)
-    return rankings(ordered, right, ignored, objects.keys[~objects.difficult], count)
-
-
-def score(truth: GroundTruth, found: tuple[Ranking, ...], *, year: Year = 2007) -> Score:
-    """The score of the rankings of a ground truth's classes."""
+    ranked = _rank(truth, found)
     in_2007 = year == 2007
     classes = tuple(
         ClassScore(
@@ -51,11 +45,19 @@ def score(truth: GroundTruth, found: tuple[Ranking, ...], *, year: Year = 2007) 
             ranking.detections,
             {"ap_11point": ranking.ap(eleven_points)} if in_2007 else {},
         )
-        for (name, number), ranking in zip(truth.classes.items(), found, strict=True)
+        for (name, number), ranking in zip(truth.classes.items(), ranked, strict=True)
     )
     by_points = mean([item.figures.get("ap_11point") for item in classes])
     figures = {"mean_ap_11point": by_points} if in_2007 else {}
-    return Score(RULES[year], len(truth.images), classes, figures)
+    return Score(RULES[year], len(truth.images), classes, figures), ranked
+
+
+def _rank(truth: GroundTruth, found: Found) -> tuple[Ranking, ...]:
+    count = len(truth.classes)
+    objects = Objects.of(truth)
+    ordered = found.by_image()
+    right, ignored = _match(ordered, objects, count)
+    return rankings(ordered, right, ignored, objects.keys[~objects.difficult], count)
 
 
 def _match(

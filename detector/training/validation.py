@@ -13,7 +13,7 @@ from detector.datasets.ground_truth import GroundTruth
 from detector.detections import select
 from detector.ensemble import Ensemble
 from detector.evaluation import voc
-from detector.evaluation.matching import from_entries
+from detector.evaluation.detections import from_entries
 from detector.formats.native import Entry
 from detector.googlenet import GoogLeNet
 from detector.images import load
@@ -77,8 +77,9 @@ class Validator:
         truth = GroundTruth(self._classes, tuple(photo.image for photo in photos))
         if not final:  # the last one stays, for a training that goes on after its end
             path.unlink()
-        ranked = voc.rank(truth, from_entries(entries, truth)[0])
-        return voc.score(truth, ranked).to_json()
+        labels = {name: label for label, name in enumerate(names)}
+        columns, _ = from_entries(entries, truth.images, labels)
+        return voc.evaluate(truth, columns)[0].to_json()
 
     def _ensemble(self, network: GoogLeNet) -> Ensemble:
         """The network alone, as a bundle has it."""

@@ -68,15 +68,20 @@ def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["cat", "33.33", "36.36", "3", "1"]
     assert lines[2].split() == ["cow", "none", "none", "0", "0"]
-    assert lines[3].split() == ["mean", "33.33", "36.36"]
-    assert lines[4].startswith(f"3 images, 2 of them not in {detections}; rule: PASCAL VOC 2007")
+    assert [line.split() for line in lines[3:6]] == [
+        ["mean", "33.33"],
+        ["median", "33.33"],
+        ["mean_ap_11point", "36.36"],
+    ]
+    assert lines[6].startswith("3 images, 1 classes without ground truth; rule: PASCAL VOC 2007")
+    assert lines[7] == f"2 images are not in {detections}"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param([], "one of --ilsvrc-det val|val1|val2, --coco", id="nothing"),
-        pytest.param(["--coco", "absent.json"], "--coco needs --rule: allowed is", id="rule"),
+        pytest.param([], "one of --ilsvrc-det val|val1|val2, --voc", id="nothing"),
+        pytest.param(["--coco", "absent.json"], "--coco needs --rule: allowed are", id="rule"),
         pytest.param(
             ["--coco", "absent.json", "--rule", "voc2007"], "absent.json: cannot be read", id="file"
         ),
@@ -226,3 +231,47 @@ def test_what_ilsvrc_needs(
     (ilsvrc_root / "Annotations" / "DET" / "val" / "b.xml").unlink()
     assert command(["--ilsvrc-det", "val", "--data-root", str(ilsvrc_root)]) == 2
     assert "val/b.xml: cannot be read" in capsys.readouterr().err
+
+
+def test_voc_tree_and_comparison(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "VOC2012"
+    (root / "Annotations").mkdir(parents=True)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "ImageSets" / "Main" / "val.txt").write_text("a\nb\n")
+    for name in "ab":
+        text = XML.replace("n02121808", "cat").replace(
+            "<size>", f"<filename>{name}</filename><size>"
+        )
+        (root / "Annotations" / f"{name}.xml").write_text(text)
+    for folder, first in (("good", "a 0.9 10 20 80 70"), ("bad", "a 0.9 1 1 5 5")):
+        (tmp_path / folder).mkdir()
+        lines = f"{first}\nb 0.8 10 20 80 70\n"
+        (tmp_path / folder / "comp4_det_test_cat.txt").write_text(lines)
+    scores = tmp_path / "scores.json"
+    arguments = ["--voc", "2012", "--data-root", str(root), "--json", str(scores)]
+    arguments += ["--detections", str(tmp_path / "good"), "--compare", str(tmp_path / "bad")]
+    assert command(arguments) == 0
+    content = json.loads(scores.read_text())
+    assert content["mean_ap"] == 1
+    assert [item["value"] for item in content["compare"]["mean_ap"]] == [1, 0.25]
+    assert content["compare"]["difference"]["value"] == 0.75
+    assert "difference of the means" in capsys.readouterr().out
+    (tmp_path / "bad" / "comp4_det_test_cat.txt").write_text("c 0.9 1 1 5 5\n")
+    assert command(arguments) == 2
+    assert "comp4_det_test_cat.txt:1: the ground truth has no image c" in capsys.readouterr().err
+
+
+def test_coco_rule(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = tmp_path / "results.json"
+    found = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 120, 90], "score": 0.9}
+    results.write_text(json.dumps([found]))
+    scores = tmp_path / "scores.json"
+    arguments = ["--coco", str(truth), "--rule", "coco", "--detections", str(results)]
+    assert command([*arguments, "--json", str(scores)]) == 0
+    content = json.loads(scores.read_text())
+    assert content["AP50"] == pytest.approx(content["mean_ap"], abs=1e-12)
+    assert content["mean_ap"] == pytest.approx(34 / 101)
+    assert content["AP_small"] is None
+    assert "AR_100" in capsys.readouterr().out

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.datasets.ilsvrc import Validation, read_validation
-from detector.evaluation.ilsvrc import score, thresholds
+from detector.evaluation.detections import read_submission
+from detector.evaluation.ilsvrc import evaluate, thresholds
 from detector.evaluation.matching import Found
 from detector.evaluation.score import Score
-from detector.evaluation.submissions import read
 
 Box = tuple[float, float, float, float]  # inclusive
 
@@ -131,7 +131,7 @@ def submission_of(lines: Iterable[Line]) -> Found:
 def fast(
     objects: list[Object], lines: list[Line], blacklist: set[tuple[int, int]], images: int
 ) -> Score:
-    return score(truth_of(objects, images), submission_of(lines), blacklist=blacklist)
+    return evaluate(truth_of(objects, images), submission_of(lines), blacklist=blacklist)[0]
 
 
 # Few places and sizes, so that overlaps, equal ones among them, and small objects abound.
@@ -289,7 +289,7 @@ def test_inverted_boxes_are_counted() -> None:
 def test_shared_classes() -> None:
     objects = [Object(0, 0, (0, 0, 50, 50)), Object(0, 1, (0, 0, 50, 50))]
     lines = submission_of([Line(0, 0, 0.9, (0, 0, 50, 50))])
-    result = score(truth_of(objects, 1), lines, shared={0, 2})
+    result, _ = evaluate(truth_of(objects, 1), lines, shared={0, 2})
     assert result.mean_ap == 0.5
     assert result.figures["shared"] == {"mean_ap": 1, "classes": ["c0", "c2"]}
 
@@ -300,9 +300,10 @@ def kit(ilsvrc_devkit: Path) -> Validation:
 
 
 def test_the_demo_gives_the_official_figures(kit: Validation, ilsvrc_devkit: Path) -> None:
-    submission, known = read(ilsvrc_devkit / "evaluation" / "demo.val.pred.det.txt", kit)
-    assert known is None
-    result = score(kit.truth, submission, blacklist=kit.blacklist)
+    file = ilsvrc_devkit / "evaluation" / "demo.val.pred.det.txt"
+    found, classes, _ = read_submission(file, kit.truth)
+    assert classes is None
+    result, _ = evaluate(kit.truth, found, blacklist=kit.blacklist)
     assert result.mean_ap == pytest.approx(0.590060814138171, abs=1e-12)
     assert result.median_ap == pytest.approx(0.601198743524221, abs=1e-12)
     assert result.figures["official"]["mean_ap"] == result.mean_ap
@@ -315,7 +316,7 @@ def test_the_demo_gives_the_official_figures(kit: Validation, ilsvrc_devkit: Pat
     }  # fmt: skip
     assert rounded | expected == rounded
     assert sum(item.positives for item in result.classes) == 54_609
-    without = score(kit.truth, submission)
+    without, _ = evaluate(kit.truth, found)
     assert without.mean_ap == pytest.approx(0.588769, abs=5e-7)
 
 
@@ -325,9 +326,7 @@ def test_the_demo_on_val2_by_its_own_numbers(
     val2 = read_validation("val2", root=None, devkit=ilsvrc_devkit)
     assert not val2.blacklist
     assert len(val2.truth.images) == 9917
-    numbers = {
-        image.file: number for image, number in zip(val2.truth.images, val2.numbers, strict=True)
-    }
+    numbers = {image.file: image.number for image in val2.truth.images}
     official = [numbers.get(image.file) for image in kit.truth.images]
     lines = (ilsvrc_devkit / "evaluation" / "demo.val.pred.det.txt").read_text().splitlines()
     translated = tmp_path / "val2.txt"
@@ -336,6 +335,6 @@ def test_the_demo_on_val2_by_its_own_numbers(
             image, rest = line.split(" ", 1)
             if (number := official[int(image) - 1]) is not None:
                 file.write(f"{number} {rest}\n")
-    result = score(val2.truth, read(translated, val2)[0])
+    result, _ = evaluate(val2.truth, read_submission(translated, val2.truth).found)
     assert result.mean_ap == pytest.approx(0.601683481, abs=1e-9)
     assert result.median_ap == pytest.approx(0.614881339, abs=1e-9)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.detections import Detection
 from detector.evaluation.average_precision import area, eleven_points
-from detector.evaluation.matching import from_entries
+from detector.evaluation.detections import from_entries
+from detector.evaluation.matching import Found
 from detector.evaluation.score import Score
-from detector.evaluation.voc import rank
-from detector.evaluation.voc import score as score_rankings
+from detector.evaluation.voc import evaluate
 from detector.formats.native import Entry
 
 Box = tuple[float, float, float, float]
@@ -46,7 +46,12 @@ def entry(number: int, *found: tuple[str, float, Box]) -> Entry:
 
 
 def score(ground: GroundTruth, entries: list[Entry]) -> Score:
-    return score_rankings(ground, rank(ground, from_entries(entries, ground)[0]))
+    return evaluate(ground, columns(ground, entries)[0])[0]
+
+
+def columns(ground: GroundTruth, entries: list[Entry]) -> tuple[Found, int]:
+    labels = {name: label for label, name in enumerate(ground.classes)}
+    return from_entries(entries, ground.images, labels)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +109,7 @@ def test_means_leave_out_classes_without_objects() -> None:
 def test_no_object_at_all() -> None:
     result = score(truth([]), [])
     assert (result.mean_ap, result.median_ap) == (None, None)
-    assert from_entries([], truth([]))[1] == 1
+    assert columns(truth([]), [])[1] == 1
 
 
 def test_images_unknown_to_the_truth_are_left_out() -> None:
@@ -126,7 +131,7 @@ def test_equal_names_in_two_folders_are_two_images() -> None:
     entries = [Entry(f"{folder}/x.jpg", 100, 100, {}, found) for folder in "ab"]
     assert score(ground, entries).mean_ap == 1
     elsewhere = [dataclasses.replace(entry, file=f"c/{entry.file}") for entry in entries]
-    assert from_entries(elsewhere, ground)[1] == 2, "a name does not tell them apart"
+    assert columns(ground, elsewhere)[1] == 2, "a name does not tell them apart"
 
 
 def literal(ground: GroundTruth, entries: list[Entry], label: int) -> tuple[list[bool], int]:
@@ -188,3 +193,11 @@ def test_equals_the_literal_rule(
         flags = np.array(right, np.bool_)
         assert item.ap == area(flags, positives)
         assert item.figures["ap_11point"] == eleven_points(flags, positives)
+
+
+def test_2010_has_the_area_alone() -> None:
+    ground = truth([(A, 0, False)])
+    score_2010, _ = evaluate(ground, columns(ground, [entry(0, ("cat", 0.9, A))])[0], year=2010)
+    assert score_2010.mean_ap == 1
+    assert "mean_ap_11point" not in score_2010.to_json()
+    assert "2010 and later" in score_2010.rule

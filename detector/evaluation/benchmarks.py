@@ -1,0 +1,119 @@
+"""Ground truths, each with the rule by which detections are scored on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from detector.datasets import coco as coco_data
+from detector.datasets import ilsvrc as ilsvrc_data
+from detector.datasets import voc as voc_data
+from detector.datasets.ground_truth import GroundTruth
+from detector.evaluation import coco, ilsvrc, voc
+from detector.evaluation.average_precision import (
+    AveragePrecision,
+    area,
+    hundred_and_one_points,
+)
+from detector.evaluation.detections import Detections, read, read_submission
+from detector.evaluation.score import Ranking, Score
+from detector.formats.ilsvrc import class_numbers
+
+Rule = Literal["coco", "voc2007", "voc2012"]
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A ground truth and its rule.
+
+    Args:
+        name: for files of detections.
+        truth: images, relative to a folder of photos.
+        photos: that folder, where the data set has it.
+        read: detections from a file.
+        evaluate: the score of detections, and the rankings that it comes from.
+        ap: the average precision that the rule takes of a ranking.
+    """
+
+    name: str
+    truth: GroundTruth
+    photos: Path | None
+    read: Callable[[Path], Detections]
+    evaluate: Callable[[Detections], tuple[Score, tuple[Ranking, ...]]]
+    ap: AveragePrecision
+
+
+def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None) -> Benchmark:
+    """ILSVRC DET's validation set, or one of R-CNN's halves of it.
+
+    Raises:
+        FormatError: naming the file that is missing, where it comes from, or what is wrong in it.
+    """
+    validation = ilsvrc_data.read_validation(split, root=root, devkit=devkit)
+    truth = validation.truth
+
+    def evaluate(detections: Detections) -> tuple[Score, tuple[Ranking, ...]]:
+        shared = None
+        if detections.classes is not None:
+            numbers = class_numbers()
+            shared = {numbers[name] - 1 for name in detections.classes if name in numbers}
+        return ilsvrc.evaluate(
+            truth, detections.found, blacklist=validation.blacklist, shared=shared
+        )
+
+    return Benchmark(
+        f"ilsvrc_det_{split}",
+        truth,
+        root / ilsvrc_data.PHOTOS if root else None,
+        partial(read_submission, truth=truth),
+        evaluate,
+        area,
+    )
+
+
+def voc_tree(year: int, root: Path, split: str) -> Benchmark:
+    """PASCAL VOC's tree, by the rule of its year.
+
+    Raises:
+        FormatError: naming the file that is missing or wrong.
+    """
+    truth = voc_data.read(root, split)
+    return _by_vocs_rule(f"voc{year}_{split}", truth, root / voc_data.PHOTOS, year)
+
+
+def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
+    """Annotations in COCO's format, by the rule of one's choice.
+
+    Raises:
+        FormatError: naming the file and the item that is wrong.
+    """
+    content = coco_data.load(path)
+    truth = coco_data.ground_truth(path, content)
+    folder = photos or path.with_suffix("")
+    if rule != "coco":
+        return _by_vocs_rule(path.stem, truth, folder, int(rule.removeprefix("voc")))
+    coco.check(path, content)
+    return Benchmark(
+        path.stem,
+        truth,
+        folder,
+        partial(read, truth=truth),
+        lambda detections: coco.evaluate(truth, content, detections.found),
+        hundred_and_one_points,
+    )
+
+
+def _by_vocs_rule(name: str, truth: GroundTruth, photos: Path, year: int) -> Benchmark:
+    return Benchmark(
+        name,
+        truth,
+        photos,
+        partial(read, truth=truth),
+        lambda detections: voc.evaluate(
+            truth, detections.found, year=2007 if year == 2007 else 2010
+        ),
+        area,
+    )

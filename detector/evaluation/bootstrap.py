@@ -1,0 +1,103 @@
+"""How sure a mean average precision, or the difference of two, is: bootstrap over images.
+
+The images are drawn anew, as many as there are and with repetition, and the means are computed
+again. Two sets of detections are compared on the same draws, so that what makes an image hard for
+both cancels out (a paired bootstrap).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.evaluation.average_precision import AveragePrecision
+from detector.evaluation.score import Ranking, Score
+
+DRAWS = 1000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value, and where it lies with a probability of 95 %."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean_ap_draws(
+    rankings: Sequence[Sequence[Ranking]], images: int, rule: AveragePrecision, *, seed: int = 0
+) -> NDArray[np.float64]:
+    """Mean average precision of sets of rankings on the same draws: `[sets, DRAWS]`.
+
+    A class without an object in a draw does not count in it.
+    """
+    rng = np.random.default_rng(seed)
+    means = np.empty((len(rankings), DRAWS))
+    for draw in range(DRAWS):
+        weights = np.bincount(rng.integers(images, size=images), minlength=images)
+        for number, classes in enumerate(rankings):
+            aps = [
+                rule(ranking.right, positives, weights[ranking.images])
+                for ranking in classes
+                if (positives := int(weights[ranking.objects].sum()))
+            ]
+            means[number, draw] = np.mean(aps) if aps else np.nan
+    return means
+
+
+def interval(value: float, draws: NDArray[np.float64]) -> Interval:
+    """The interval of a value that has these values on draws, by their percentiles."""
+    low, high = np.nanpercentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Interval(value, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class ClassComparison:
+    """A class's average precision by both sets of detections."""
+
+    name: str
+    ap: float | None
+    other_ap: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of detections on the same ground truth."""
+
+    classes: tuple[ClassComparison, ...]
+    mean_ap: tuple[Interval, Interval]
+    difference: Interval
+
+    @property
+    def clear(self) -> bool:
+        """Does the interval of the difference leave out 0?"""
+        return self.difference.low > 0 or self.difference.high < 0
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as `detector-eval --json` writes it."""
+        return asdict(self) | {"level": LEVEL, "draws": DRAWS, "clear": self.clear}
+
+
+def compare(
+    one: tuple[Score, Sequence[Ranking]],
+    other: tuple[Score, Sequence[Ranking]],
+    rule: AveragePrecision,
+) -> Comparison:
+    """How much better one set of detections is than another."""
+    scores = one[0], other[0]
+    draws = mean_ap_draws([one[1], other[1]], scores[0].images, rule)
+    means = [score.mean_ap or 0.0 for score in scores]
+    return Comparison(
+        tuple(
+            ClassComparison(a.name, a.ap, b.ap)
+            for a, b in zip(scores[0].classes, scores[1].classes, strict=True)
+        ),
+        (interval(means[0], draws[0]), interval(means[1], draws[1])),
+        interval(means[0] - means[1], draws[0] - draws[1]),
+    )
