@@ -29,7 +29,7 @@ from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos
 from detector.training.regions import HEADS, RegionTask, build
-from detector.training.reporting import silence
+from detector.batch.reporting import silence
 from detector.training.sampling import Sampler, pool
 from detector.training.settings import RegionTraining
 from detector.training.validation import Validator

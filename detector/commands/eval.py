@@ -6,11 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detector.batch.inputs import Input
+from detector.batch.proposal_cache import cache_path, gather
 from detector.bundle import Bundle
 from detector.commands.options import (
     DONE,
@@ -24,13 +25,15 @@ from detector.commands.options import (
 )
 from detector.commands.progress import Progress
 from detector.errors import FormatError, SettingsError
-from detector.evaluation import benchmarks
+from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import Comparison, compare
 from detector.evaluation.score import Score
 from detector.formats import native
 from detector.formats.files import replacing
+from detector.formats.proposals import ProposalsFile
 from detector.settings import Settings
+from proposals import ENGINES
 
 RULES = ("coco", "voc2007", "voc2012")
 
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rule", choices=RULES, help="with --coco: how detections are scored")
     add("--voc", type=int, choices=(2007, 2010, 2012), help="PASCAL VOC's tree and its rule")
     add("--split", default="val", metavar="NAME", help="with --voc: the list of images (val)")
+    add("--proposals", metavar="FILE|ENGINE", help="how well proposals cover the truth's objects")
     add("--compare", type=Path, metavar="FILE", help="other detections on the same truth")
     add("--images", type=Path, metavar="DIR", help="where the images are (default: by the truth)")
     add("--detections", type=Path, metavar="FILE", help="score these (default: detect first)")
@@ -81,7 +85,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         raise SettingsError(f"one of {', '.join(kinds)} is needed")
     if arguments.classification:
         return _evaluate_classification(arguments)
-    return _evaluate_detections(arguments, _benchmark(arguments))
+    evaluate = _evaluate_proposals if arguments.proposals else _evaluate_detections
+    return evaluate(arguments, _benchmark(arguments))
 
 
 def _benchmark(arguments: argparse.Namespace) -> Benchmark:
@@ -127,6 +132,50 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     return SOME_FAILED if failures else DONE
 
 
+def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
+    truth, folder = benchmark.truth, _photos(arguments, benchmark)
+    failures: Sequence[native.Failure] = ()
+    seconds = None
+    if arguments.proposals in ENGINES:
+        choice = {"engine": arguments.proposals}
+        settings = _settings(arguments, Bundle.load(arguments.bundle)).replace(proposals=choice)
+        photos, failures = gather(
+            truth.images,
+            folder,
+            settings.proposals,
+            cache_path(Path(), settings.proposals),
+            workers=arguments.workers,
+            reports=lambda total, unit: Progress(total, unit=unit, quiet=arguments.quiet),
+        )
+        found = [(photo.image, photo.proposals) for photo in photos]
+        seconds = sum(photo.seconds for photo in photos) / max(1, len(photos))
+    else:
+        file = ProposalsFile(Path(arguments.proposals))
+        found = [(i, file.get(i.file, i.width, i.height)) for i in truth.images]
+    with Progress(len(found), unit="image", quiet=arguments.quiet) as progress:
+        qualities = proposals.evaluate(found, seconds, progress)
+    _write_json(arguments, proposals.to_json(qualities, len(found)))
+    name_failures(failures)
+    if not arguments.quiet:
+        _print_qualities(qualities, len(found))
+    return SOME_FAILED if failures else DONE
+
+
+def _print_qualities(qualities: Mapping[str, proposals.Quality], images: int) -> None:
+    sizes = "".join(f"{name:>13}" for name in proposals.SIZES)
+    print(f"{'proposals':<18}{'boxes':>8}{'coverage':>10}{'AR':>8}{sizes}")
+    for name, item in qualities.items():
+        by_size = "".join(f"{_percent(share):>13}" for share, _ in item.coverage_by_size.values())
+        means = f"{_percent(item.coverage):>10}{_percent(item.average_recall):>8}"
+        print(f"{name:<18}{item.boxes:>8.0f}{means}{by_size}")
+    merged = qualities["merged"]
+    objects = "".join(f"{count:>13}" for _, count in merged.coverage_by_size.values())
+    print(f"{'objects':<44}{objects}")
+    if merged.seconds is not None:
+        print(f"{merged.seconds:.2f} seconds an image and core")
+    print(f"{images} images; rule: {proposals.RULE}")
+
+
 def _print_comparison(comparison: Comparison, path: Path, other: Path) -> None:
     mean = comparison.mean_ap
     print(f"\n{path} against {other}, with 95 % intervals (paired bootstrap over images):")
@@ -169,13 +218,7 @@ def _detect(
     from detector.batch.runner import run
     from detector.pipeline import Detector
 
-    truth, folder = benchmark.truth, arguments.images or benchmark.photos
-    if folder is None:
-        raise SettingsError(
-            "without --detections FILE, --data-root DIR is needed: it has the photos to detect in"
-        )
-    if not folder.is_dir():
-        raise FormatError(folder, "no such folder: --images DIR says where the images are")
+    truth, folder = benchmark.truth, _photos(arguments, benchmark)
     bundle = Bundle.load(arguments.bundle)
     settings = _settings(arguments, bundle)
     inputs = sorted(Input(image.file, folder / image.file) for image in truth.images)
@@ -192,6 +235,15 @@ def _detect(
             progress=progress,
         )
     return summary.failures
+
+
+def _photos(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
+    folder: Path | None = arguments.images or benchmark.photos
+    if folder is None:
+        raise SettingsError("--data-root DIR (or $ILSVRC_ROOT) is needed: it has the photos")
+    if not folder.is_dir():
+        raise FormatError(folder, "no such folder: --images DIR says where the images are")
+    return folder
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:

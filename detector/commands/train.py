@@ -24,8 +24,8 @@ from detector.errors import FormatError, SettingsError
 from detector.settings import Frozen, check, merge, parse_assignment, read_toml
 
 if TYPE_CHECKING:
+    from detector.batch.reporting import Reports
     from detector.training.regions import DataSet
-    from detector.training.reporting import Reports
 
 Settings = TypeVar("Settings", bound=Frozen)
 

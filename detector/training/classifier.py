@@ -21,6 +21,7 @@ from torch import Tensor
 
 from detector.backends.pytorch import PyTorchBackend, choose_device
 from detector.batch.local import available_cores
+from detector.batch.reporting import Reports, silence
 from detector.card import WEIGHTS
 from detector.crops import normalise
 from detector.errors import FormatError, SettingsError
@@ -34,7 +35,6 @@ from detector.training.loop import CHECKPOINT, Loop
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos
-from detector.training.reporting import Reports, silence
 from detector.training.results import circumstances, start, write_weights
 from detector.training.settings import ClassifierTraining, Patches
 from detector.weights import as_shipped, load_weights, read_weights

@@ -22,11 +22,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.backends.pytorch import choose_precision
+from detector.batch.reporting import Report
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.formats.files import encode, replacing
 from detector.googlenet import GoogLeNet
 from detector.training.parallel import Group
-from detector.training.reporting import Report
 from detector.training.settings import Optimisation, Run
 
 CHECKPOINT = "checkpoint.safetensors"

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from detector.backends.pytorch import choose_device
+from detector.batch.proposal_cache import Photo, cache_path, gather
+from detector.batch.reporting import Reports, silence
 from detector.card import MEMBER, WEIGHTS
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import SettingsError, TrainingError
@@ -31,8 +33,6 @@ from detector.training.loop import CHECKPOINT, Loop
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos
-from detector.training.proposal_cache import Photo, cache_path, gather
-from detector.training.reporting import Reports, silence
 from detector.training.results import (
     AUXILIARY_HEADS,
     circumstances,
@@ -126,7 +126,7 @@ def train(
                 skipped += missing
         if not photos:
             raise TrainingError(f"{data.file}: none of its photos can be used")
-        regions = pool(((photo.image, photo.proposals) for photo in photos), recipe.sampling)
+        regions = pool(((photo.image, photo.proposals.boxes) for photo in photos), recipe.sampling)
         sampler = Sampler(regions, recipe.sampling, classes)
         described = {"data": _describe(data, photos), **start(weights, seed)}
         loop = Loop(

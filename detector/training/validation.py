@@ -9,6 +9,8 @@ import torch
 
 from detector.backends.pytorch import PyTorchBackend, choose_precision
 from detector.batch.journal import Journal
+from detector.batch.proposal_cache import Photo
+from detector.batch.reporting import Reports
 from detector.datasets.ground_truth import GroundTruth
 from detector.detections import select
 from detector.ensemble import Ensemble
@@ -18,8 +20,6 @@ from detector.formats.native import Entry
 from detector.googlenet import GoogLeNet
 from detector.images import load
 from detector.settings import Settings
-from detector.training.proposal_cache import Photo
-from detector.training.reporting import Reports
 from detector.training.settings import RegionTraining
 from detector.weights import as_shipped
 
@@ -66,8 +66,10 @@ class Validator:
             computed = 0
             for finished, photo in enumerate(photos, start=1):
                 if journal.digest(photo.image.file) is None:
-                    probabilities = ensemble(load(photo.file), photo.proposals)
-                    found = select(photo.proposals, probabilities, names, self._settings.detections)
+                    probabilities = ensemble(load(photo.file), photo.proposals.boxes)
+                    found = select(
+                        photo.proposals.boxes, probabilities, names, self._settings.detections
+                    )
                     image = photo.image
                     entry = Entry(image.file, image.width, image.height, {}, tuple(found))
                     journal.append(entry.to_json() | {"digest": ""})

@@ -275,3 +275,27 @@ def test_coco_rule(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert content["mean_ap"] == pytest.approx(34 / 101)
     assert content["AP_small"] is None
     assert "AR_100" in capsys.readouterr().out
+
+
+def test_proposals_of_an_engine_and_of_a_file(
+    truth: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scores = tmp_path / "scores.json"
+    arguments = ["--coco", str(truth), "--rule", "voc2007", "--images", str(photos)]
+    arguments += ["--json", str(scores)]
+    assert command([*arguments, "--proposals", "opencv"]) == 0
+    by_engine = json.loads(scores.read_text())["proposals"]["selective_search"]
+    assert by_engine["coverage"] == 1  # the whole photo is a proposal
+    assert "seconds an image and core" in capsys.readouterr().out
+    (kept,) = tmp_path.glob("proposals-*.jsonl")
+    file = tmp_path / "p.jsonl"
+    file.write_text("".join(kept.read_text().splitlines(keepends=True)[1:]))
+    assert command([*arguments, "--proposals", str(file)]) == 0
+    assert json.loads(scores.read_text())["proposals"]["selective_search"] == by_engine
+    assert command([*arguments, "--proposals", "magic"]) == 2
+    assert "error: magic: cannot be read" in capsys.readouterr().err

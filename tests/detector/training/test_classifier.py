@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
+from detector.batch.reporting import Report
 from detector.card import WEIGHTS
 from detector.errors import FormatError, SettingsError
 from detector.evaluation.classification import read_labels
 from detector.training.classifier import LABELS, draw_patch, train
 from detector.training.loop import CHECKPOINT, LOG
-from detector.training.reporting import Report
 from detector.training.settings import ClassifierTraining, Patches
 
 

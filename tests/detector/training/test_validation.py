@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from detector.batch.proposal_cache import Photo, cache_path, gather
+from detector.batch.reporting import silence
 from detector.datasets import coco
 from detector.googlenet import GoogLeNet
 from detector.images import load
 from detector.manifest import Architecture
 from detector.training import validation
-from detector.training.proposal_cache import Photo, cache_path, gather
-from detector.training.reporting import silence
 from detector.training.settings import RegionTraining
 from detector.training.validation import Validator
 

@@ -1,4 +1,4 @@
-"""Proposals of the photos to train on, computed once and kept on disk."""
+"""Proposals of annotated photos, computed once and kept on disk."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import PIL
 
 from detector.batch.journal import Journal
 from detector.batch.local import Task, available_cores, prepare_ahead
+from detector.batch.reporting import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, ImageError
 from detector.formats.files import encode
@@ -22,17 +23,17 @@ from detector.formats.proposals import from_json, to_json
 from detector.images import read
 from detector.preparation import Preparation
 from detector.settings import ProposalSettings, Settings
-from detector.training.reporting import Reports, silence
-from proposals.types import Boxes
+from proposals import Proposals
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A photo that can be trained on: its file, its objects, its proposals `[N, 4]`."""
+    """A photo with its file, its objects, its proposals, and the seconds that these took."""
 
     file: Path
     image: AnnotatedImage
-    proposals: Boxes
+    proposals: Proposals
+    seconds: float
 
 
 def cache_path(folder: Path, settings: ProposalSettings) -> Path:
@@ -92,7 +93,8 @@ def gather(
             elif prepared.image is not None and prepared.proposals is not None:
                 height, width = prepared.image.shape[:2]
                 record = to_json(task.name, width, height, prepared.proposals)
-                journal.append(record | {"digest": prepared.digest})
+                seconds = {"seconds": round(prepared.seconds["proposals"], 4)}
+                journal.append(record | seconds | {"digest": prepared.digest})
             report(finished + computed, computed)
         usable = [
             _read(journal, image, photos / image.file)
@@ -119,4 +121,4 @@ def _read(journal: Journal, image: AnnotatedImage, file: Path) -> Photo:
             f"is {size[0]}x{size[1]} (upright), but its annotations say "
             f"{annotated[0]}x{annotated[1]}",
         )
-    return Photo(file, image, from_json(record).boxes)
+    return Photo(file, image, from_json(record), record["seconds"])

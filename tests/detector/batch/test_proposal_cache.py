@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from detector.batch.proposal_cache import cache_path, gather
 from detector.datasets import coco
 from detector.errors import FormatError, ImageError
 from detector.images import load
 from detector.settings import ProposalSettings
-from detector.training.proposal_cache import cache_path, gather
 from proposals import SelectiveSearch
 
 SETTINGS = ProposalSettings()
@@ -25,19 +25,20 @@ def test_computed_once_and_again_where_a_photo_changed(painted: Path, tmp_path: 
     photos, failures = gather(images[:2], folder, SETTINGS, cache, workers=1)
     assert not failures
     expected = SelectiveSearch()(load(folder / "1.png")).boxes
-    np.testing.assert_array_equal(photos[1].proposals, expected)
+    np.testing.assert_array_equal(photos[1].proposals.boxes, expected)
     lines = cache.read_text().splitlines()
     assert len(lines) == 1 + 2
+    assert 0 < photos[1].seconds < 60
 
     again, _ = gather(images[:3], folder, SETTINGS, cache, workers=1)
     assert cache.read_text().splitlines()[:3] == lines
     assert len(cache.read_text().splitlines()) == 1 + 3
-    np.testing.assert_array_equal(again[1].proposals, expected)
+    np.testing.assert_array_equal(again[1].proposals.boxes, expected)
 
     shutil.copy(folder / "3.png", folder / "1.png")
     changed, _ = gather(images[:3], folder, SETTINGS, cache, workers=1)
     assert len(cache.read_text().splitlines()) == 1 + 4
-    assert changed[1].proposals.tolist() != expected.tolist()
+    assert changed[1].proposals.boxes.tolist() != expected.tolist()
 
 
 def test_other_settings_have_another_file(tmp_path: Path) -> None:

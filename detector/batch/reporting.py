@@ -1,4 +1,4 @@
-"""How a training tells what it does: a report for each stretch of work."""
+"""How long work tells what it does: a report for each stretch of it."""
 
 from __future__ import annotations
 
