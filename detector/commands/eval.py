@@ -7,8 +7,9 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.batch.inputs import Input
 from detector.batch.proposal_cache import cache_path, gather
@@ -34,6 +35,9 @@ from detector.formats.files import replacing
 from detector.formats.proposals import ProposalsFile
 from detector.settings import Settings
 from proposals import ENGINES
+
+if TYPE_CHECKING:
+    from detector.evaluation.classification import Row
 
 RULES = ("coco", "voc2007", "voc2012")
 
@@ -62,9 +66,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
     add("--overwrite", action="store_true", help="detect in all images again")
     add("--classification", type=Path, metavar="DIR", help="images in a folder for each class")
-    add("--weights", type=Path, metavar="FILE", help="with --classification: a GoogLeNet's")
+    add("--weights", type=Path, nargs="+", metavar="FILE", help="with --classification: GoogLeNets")
     add("--labels", type=Path, metavar="FILE", help="with --classification: a class a line")
-    add("--crops", type=int, choices=(1,), default=1, help="with --classification: the centre")
+    add(
+        "--crops",
+        type=int,
+        nargs="+",
+        choices=(1, 10, 144),
+        default=[1],
+        help="with --classification: crops of an image, a row of the table for each number",
+    )
+    add("--members", type=at_least_1, metavar="N", help="with --classification: the first N only")
     add("--json", type=Path, metavar="FILE", help="write the scores with full precision")
     add_detector_options(made)
     made.set_defaults(resumable=True)
@@ -263,29 +275,51 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
     from detector.backends.pytorch import PyTorchBackend, choose_device, choose_precision
     from detector.evaluation.classification import (
         CROP_SIZE,
-        evaluate,
         find_labelled,
         read_labels,
+        table,
     )
     from detector.googlenet import GoogLeNet
     from detector.manifest import Normalisation
     from detector.weights import load_weights, read_weights
 
+    files = arguments.weights[: arguments.members]
+    if arguments.members and len(files) < arguments.members:
+        raise SettingsError(f"--members {arguments.members}: --weights has {len(files)} files")
     labels = read_labels(arguments.labels)
     images = find_labelled(arguments.classification, labels)
-    network = GoogLeNet(len(labels), crop_size=CROP_SIZE).eval()
-    load_weights(network, read_weights(arguments.weights), arguments.weights)
     settings = Settings.read(config=arguments.config, assignments=arguments.assignments)
     device = choose_device(arguments.device)
     precision = choose_precision(settings.classifier.precision, device)
-    backend = PyTorchBackend(network, device, precision)
-    with Progress(len(images), unit="image", quiet=arguments.quiet) as progress:
-        result = evaluate(backend, Normalisation(), images, progress)
-    _write_json(arguments, {"crops": 1, "precision": precision, **vars(result)})
+    members = []
+    for file in files:
+        network = GoogLeNet(len(labels), crop_size=CROP_SIZE).eval()
+        load_weights(network, read_weights(file), file)
+        members.append(PyTorchBackend(network, device, precision))
+    total = len(images) * len(arguments.crops)
+    with Progress(total, unit="image", quiet=arguments.quiet) as progress:
+        rows = table(members, Normalisation(), images, arguments.crops, progress)
+    content = {"images": len(images), "precision": precision, "rows": [asdict(r) for r in rows]}
+    _write_json(arguments, content)
     if not arguments.quiet:
-        print(f"{result.images} images, centre crop, {precision}:")
-        print(f"top-1 {result.top1:.3f}, top-5 {result.top5:.3f}")
+        _print_table(rows, len(images), precision)
     return DONE
+
+
+def _print_table(rows: Sequence[Row], images: int, precision: str) -> None:
+    """As the paper's Table 3 is laid out."""
+    print("models  crops   cost   top-1 error   top-5 error   against the first row      paper")
+    for row in rows:
+        errors = f"{_percent(1 - row.accuracy.top1):>14}{_percent(1 - row.accuracy.top5):>14}"
+        gain = row.gain
+        change = f"{-100 * gain.value:+.2f} ({-100 * gain.high:+.2f} to {-100 * gain.low:+.2f})"
+        paper = _percent(row.paper)
+        print(f"{row.models:>6}{row.crops:>7}{row.cost:>7}{errors}{change:>25}{paper:>10}")
+    print(
+        f"{images} images, {precision}; errors in %, intervals of 95 % by paired bootstrap over "
+        "images; the paper's column is for all 50,000 photos of ILSVRC2012's validation set, so "
+        "only directions compare with other images"
+    )
 
 
 def _write_json(arguments: argparse.Namespace, content: Any) -> None:

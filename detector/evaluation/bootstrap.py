@@ -51,6 +51,16 @@ def mean_ap_draws(
     return means
 
 
+def difference_of_means(
+    one: NDArray[np.bool_], other: NDArray[np.bool_], *, seed: int = 0
+) -> Interval:
+    """By how much the mean of one value for each image is above that of another: `[images]`."""
+    differences = one.astype(np.float64) - other
+    rng = np.random.default_rng(seed)
+    draws = [rng.choice(differences, len(differences)).mean() for _ in range(DRAWS)]
+    return interval(float(differences.mean()), np.array(draws))
+
+
 def interval(value: float, draws: NDArray[np.float64]) -> Interval:
     """The interval of a value that has these values on draws, by their percentiles."""
     low, high = np.nanpercentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])

@@ -1,27 +1,46 @@
-"""Top-1 and top-5 accuracy of a classifier on a folder of images, a folder each class."""
+"""Top-1 and top-5 accuracy of classifiers on a folder of images, a folder each class.
+
+Images are cut in one of three ways: the centre; Krizhevsky's ten, corners and centre of the
+central square, each also mirrored; or the 144 of *Going deeper with convolutions*, section 7. The
+softmax probabilities of all crops and members are averaged.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from detector.backends import Backend
 from detector.crops import normalise
 from detector.errors import FormatError
+from detector.evaluation.bootstrap import Interval, difference_of_means
 from detector.images import SUFFIXES, load
 from detector.manifest import Normalisation
 from proposals import Image
 
 CROP_SIZE = 224
-"""Pixels; photos are resized to 8/7 of it, 256."""
+"""Pixels; the centre is that of the photo resized to 8/7 of it, 256."""
+
+SCALES = (256, 288, 320, 352)
+"""Pixels: the shorter side of the resized photo, for 144 crops."""
 
 BATCH = 32
+
+Crops = Literal[1, 10, 144]
+
+PAPER = {
+    (1, 1): 0.1007, (1, 10): 0.0915, (1, 144): 0.0789,
+    (7, 1): 0.0809, (7, 10): 0.0762, (7, 144): 0.0667,
+}  # fmt: skip
+"""The top-5 errors of the paper's Table 3, by numbers of models and crops."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,18 @@ class Accuracy:
     images: int
     top1: float
     top5: float
+
+
+@dataclass(frozen=True, eq=False)
+class Guesses:
+    """For each image, is its class the best guess, or among the best five? `bool [N]` each."""
+
+    top1: NDArray[np.bool_]
+    top5: NDArray[np.bool_]
+
+    def accuracy(self) -> Accuracy:
+        """The shares."""
+        return Accuracy(len(self.top1), float(self.top1.mean()), float(self.top5.mean()))
 
 
 def read_labels(path: Path) -> list[str]:
@@ -84,38 +115,160 @@ def centre_crop(image: Image, crop_size: int = CROP_SIZE) -> Image:
     return resized[top : top + crop_size, left : left + crop_size]
 
 
-def evaluate(
-    backend: Backend,
+def crops_of(image: Image, crops: Crops) -> list[Image]:
+    """The crops of an image, each RGB `uint8 [224, 224, 3]`."""
+    if crops == 1:
+        return [centre_crop(image)]
+    if crops == 10:
+        _, square, _ = squares(image, SCALES[0])
+        return with_mirrored(corners_and_centre(square))
+    return [
+        crop
+        for scale in SCALES
+        for square in squares(image, scale)
+        for crop in with_mirrored(
+            [*corners_and_centre(square), _resize(square, CROP_SIZE, CROP_SIZE)]
+        )
+    ]
+
+
+def squares(image: Image, side: int) -> tuple[Image, Image, Image]:
+    """The left, central and right squares of an image whose shorter side is resized to `side`;
+    upper, central and lower ones where it is upright.
+    """
+    height, width = image.shape[:2]
+    longer = round(side * max(height, width) / min(height, width))
+    resized = _resize(image, *((longer, side) if width >= height else (side, longer)))
+    first, middle, last = (
+        resized[:, start : start + side] if width >= height else resized[start : start + side]
+        for start in (0, (longer - side) // 2, longer - side)
+    )
+    return first, middle, last
+
+
+def corners_and_centre(square: Image) -> list[Image]:
+    """The four crops of 224 pixels in the corners of a square, and the central one."""
+    room = len(square) - CROP_SIZE
+    places = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
+    return [square[y : y + CROP_SIZE, x : x + CROP_SIZE] for y, x in places]
+
+
+def with_mirrored(crops: list[Image]) -> list[Image]:
+    """Crops, each followed by itself flipped from left to right."""
+    return [view for crop in crops for view in (crop, crop[:, ::-1])]
+
+
+def _resize(image: Image, width: int, height: int) -> Image:
+    shrinks = width < image.shape[1]
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=method), np.uint8)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the paper's Table 3.
+
+    Args:
+        cost: evaluations of a network for an image.
+        gain: of the top-5 accuracy against the first row, with an interval by paired bootstrap.
+        paper: the top-5 error in the paper, on all of ILSVRC2012's validation set.
+    """
+
+    models: int
+    crops: int
+    cost: int
+    accuracy: Accuracy
+    gain: Interval
+    paper: float | None
+
+
+def table(
+    members: Sequence[Backend],
     normalisation: Normalisation,
     images: list[tuple[Path, int]],
+    crops: Sequence[Crops],
     progress: Callable[[int, int], None] = lambda finished, computed: None,
-    *,
-    crop_size: int = CROP_SIZE,
-) -> Accuracy:
-    """Classify the centre crop of each image.
+) -> list[Row]:
+    """The paper's Table 3 for these members and ways of cutting.
 
     Raises:
         ImageError: an image cannot be used.
     """
-    top1 = top5 = finished = 0
-    for crops, truth in _batches(images, normalisation, crop_size):
-        probabilities = backend(crops)[: len(truth)]
-        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-        hits = best == truth[:, None]  # [N, 5]
-        top1 += int(hits[:, 0].sum())
-        top5 += int(hits.any(axis=1).sum())
-        finished += len(truth)
-        progress(finished, finished)
-    return Accuracy(finished, top1 / finished, top5 / finished)
+    rows: list[Row] = []
+    first: Guesses | None = None
+    for number, count in enumerate(crops):
+        before = number * len(images)
+        guesses = evaluate(
+            members,
+            normalisation,
+            images,
+            partial(crops_of, crops=count),
+            lambda finished, computed, before=before: progress(
+                before + finished, before + computed
+            ),
+        )
+        first = first or guesses
+        rows.append(
+            Row(
+                len(members),
+                count,
+                len(members) * count,
+                guesses.accuracy(),
+                difference_of_means(guesses.top5, first.top5),
+                PAPER.get((len(members), count)),
+            )
+        )
+    return rows
+
+
+def _told(progress: Callable[[int, int], None], before: int, finished: int, computed: int) -> None:
+    progress(before + finished, before + computed)
+
+
+def evaluate(
+    members: Sequence[Backend],
+    normalisation: Normalisation,
+    images: list[tuple[Path, int]],
+    cut: Callable[[Image], list[Image]] = lambda image: crops_of(image, 1),
+    progress: Callable[[int, int], None] = lambda finished, computed: None,
+) -> Guesses:
+    """Classify images by the mean probabilities of members and crops.
+
+    Args:
+        cut: the crops of an image, all of one size.
+
+    Raises:
+        ImageError: an image cannot be used.
+    """
+    truth = np.array([label for _, label in images])
+    totals: NDArray[np.float32] | None = None  # [images, classes]
+    for indices, crops in _batches(images, normalisation, cut):
+        for member in members:
+            probabilities = member(crops)[: len(indices)]
+            if totals is None:
+                totals = np.zeros((len(images), probabilities.shape[1]), np.float32)
+            np.add.at(totals, indices, probabilities)
+        progress(indices[-1] + 1, indices[-1] + 1)
+    best = np.argsort(-np.asarray(totals), axis=1, kind="stable")[:, :5]
+    hits = best == truth[:, None]  # [images, 5]
+    return Guesses(hits[:, 0], hits.any(axis=1))
 
 
 def _batches(
-    images: list[tuple[Path, int]], normalisation: Normalisation, crop_size: int
-) -> Iterator[tuple[Tensor, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
-    for start in range(0, len(images), BATCH):
-        chosen = images[start : start + BATCH]
-        crops = torch.zeros(BATCH, crop_size, crop_size, 3)
-        for crop, (path, _) in zip(crops, chosen, strict=False):
-            image = centre_crop(load(path), crop_size)
-            crop.copy_(torch.from_numpy(normalise(image, normalisation)))
-        yield crops, np.array([label for _, label in chosen], np.int64)
+    images: list[tuple[Path, int]],
+    normalisation: Normalisation,
+    cut: Callable[[Image], list[Image]],
+) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """Normalised crops in batches of one size, with the index of each one's image."""
+    indices: list[int] = []
+    crops: list[NDArray[np.float32]] = []
+    for index, (path, _) in enumerate(images):
+        for crop in cut(load(path)):
+            indices.append(index)
+            crops.append(normalise(crop, normalisation))
+            if len(crops) == BATCH:
+                yield indices, torch.from_numpy(np.stack(crops))
+                indices, crops = [], []
+    if crops:
+        filling = [np.zeros_like(crops[0])] * (BATCH - len(crops))
+        yield indices, torch.from_numpy(np.stack(crops + filling))

@@ -25,7 +25,7 @@ from detector.batch.reporting import Reports, silence
 from detector.card import WEIGHTS
 from detector.crops import normalise
 from detector.errors import FormatError, SettingsError
-from detector.evaluation.classification import evaluate, find_labelled
+from detector.evaluation.classification import centre_crop, evaluate, find_labelled
 from detector.formats.files import encode, replacing
 from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS
@@ -180,8 +180,10 @@ class PatchTask:
             return {}
         backend = PyTorchBackend(as_shipped(network), self._loop.device, self._loop.precision)
         normalisation, crop_size = self._recipe.normalisation, self._recipe.crop_size
-        found = evaluate(backend, normalisation, self._held_out, crop_size=crop_size)
-        self.accuracy = vars(found)
+        guesses = evaluate(
+            [backend], normalisation, self._held_out, lambda image: [centre_crop(image, crop_size)]
+        )
+        self.accuracy = vars(guesses.accuracy())
         return self.accuracy
 
     def close(self) -> None:

@@ -299,3 +299,9 @@ def test_proposals_of_an_engine_and_of_a_file(
     assert json.loads(scores.read_text())["proposals"]["selective_search"] == by_engine
     assert command([*arguments, "--proposals", "magic"]) == 2
     assert "error: magic: cannot be read" in capsys.readouterr().err
+
+
+def test_members_that_are_not_given(capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["--weights", "a.safetensors", "--labels", "labels.txt", "--members", "2"]
+    assert command(["--classification", ".", *files]) == 2
+    assert "--members 2: --weights has 1 files" in capsys.readouterr().err

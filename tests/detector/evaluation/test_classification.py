@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor
@@ -12,9 +14,12 @@ from detector.crops import Pixels
 from detector.errors import FormatError
 from detector.evaluation.classification import (
     centre_crop,
+    crops_of,
     evaluate,
     find_labelled,
     read_labels,
+    squares,
+    table,
 )
 from detector.manifest import Normalisation
 
@@ -44,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 def test_top_1_and_top_5(folder: Path) -> None:
     images = find_labelled(folder / "images", read_labels(folder / "labels.txt"))
     assert [label for _, label in images] == [0, 0, 3, 7]
-    result = evaluate(Oracle(), Normalisation(mean=(0, 0, 0)), images)
+    result = evaluate([Oracle()], Normalisation(mean=(0, 0, 0)), images).accuracy()
     # Guesses begin at 0, 1, 2, 1: right; 0 is the eighth; 3 is the second; 7 is the seventh.
     assert (result.images, result.top1, result.top5) == (4, 0.25, 0.5)
 
@@ -58,6 +63,83 @@ def test_centre_crop(width: int, height: int) -> None:
     assert int(left) + int(right) == pytest.approx(255, abs=3)  # in the middle
     shown = 255 * 224 / (256 * width / min(width, height))
     assert int(right) - int(left) == pytest.approx(shown, abs=4)
+
+
+def test_squares_are_where_the_paper_has_them() -> None:
+    """500x375 becomes 341x256; squares begin at 0, 42 and 85; and so on, upright too."""
+    columns = np.arange(341 * 2)[None, :, None].repeat(256 * 2, 0).repeat(3, 2) % 251
+    for image, upright in ((columns, False), (columns.transpose(1, 0, 2), True)):
+        found = squares(image.astype(np.uint8), 256)
+        assert [square.shape for square in found] == [(256, 256, 3)] * 3
+        whole = cv2.resize(
+            image.astype(np.uint8),
+            (256, 341) if upright else (341, 256),
+            interpolation=cv2.INTER_AREA,
+        )
+        for square, start in zip(found, (0, 42, 85), strict=True):
+            cut = whole[start : start + 256] if upright else whole[:, start : start + 256]
+            np.testing.assert_array_equal(square, cut)
+
+
+def test_crops_of_a_square_image() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (256, 256, 3), np.uint8)
+    ten = crops_of(image, 10)
+    places = [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    for number, (y, x) in enumerate(places):
+        expected = image[y : y + 224, x : x + 224]
+        np.testing.assert_array_equal(ten[2 * number], expected)
+        np.testing.assert_array_equal(ten[2 * number + 1], expected[:, ::-1])
+    np.testing.assert_array_equal(crops_of(image, 1)[0], ten[8])
+    many = crops_of(image, 144)
+    assert len(many) == 144
+    assert {crop.shape for crop in many} == {(224, 224, 3)}
+    assert len({crop.tobytes() for crop in many}) == 48  # the three squares are one
+    assert len({crop.tobytes() for crop in crops_of(image[:200], 144)}) == 144
+    for first, second in zip(ten[:8], many[:8], strict=True):  # corners of the smallest scale
+        np.testing.assert_array_equal(first, second)
+
+
+class Brightness:
+    """Two classes, dark and bright, with a probability that depends on one pixel."""
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def place(self, pixels: Pixels) -> Pixels | Tensor:
+        return pixels
+
+    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+        bright = crops[:, 0, 0, 0].numpy() / 255 * self.share
+        return np.stack([1 - bright, bright], axis=1).astype(np.float32)
+
+
+def test_probabilities_of_crops_and_members_are_averaged(tmp_path: Path) -> None:
+    """One corner is bright: the first crop alone says so, the mean of the ten does not."""
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[:10, :10] = 255
+    PillowImage.fromarray(image).save(tmp_path / "a.png")
+    plain = Normalisation(mean=(0, 0, 0))
+    for members, bright in (([1.0], 1 / 10), ([1.0, 0.5], 1 / 10 * 0.75)):
+        backends = [Brightness(share) for share in members]
+        crops = torch.from_numpy(np.stack(crops_of(image, 10)).astype(np.float32))
+        means = [float(backend(crops)[:, 1].mean()) for backend in backends]
+        assert np.mean(means) == pytest.approx(bright)
+        guesses = evaluate(backends, plain, [(tmp_path / "a.png", 0)], lambda i: crops_of(i, 10))
+        assert guesses.top1.tolist() == [True]
+    files = [(tmp_path / "a.png", 1)]
+    corner = evaluate([Brightness(1.0)], plain, files, lambda i: crops_of(i, 10)[:1])
+    assert corner.top1.tolist() == [True]
+
+
+def test_table_3(folder: Path) -> None:
+    images = find_labelled(folder / "images", read_labels(folder / "labels.txt"))
+    rows = table([Oracle(), Oracle()], Normalisation(mean=(0, 0, 0)), images, [1, 10])
+    assert [(row.models, row.crops, row.cost) for row in rows] == [(2, 1, 2), (2, 10, 20)]
+    assert rows[1].accuracy == rows[0].accuracy  # each image has one colour
+    assert (rows[1].gain.low, rows[1].gain.high) == (0, 0)
+    single = table([Oracle()], Normalisation(mean=(0, 0, 0)), images, [144])
+    assert (single[0].paper, rows[0].paper) == (0.0789, None)
 
 
 def test_errors_name_what_is_wrong(folder: Path) -> None:
@@ -76,8 +158,6 @@ def test_bvlc_weights_classify_imagenet(
     imagenet: Path, bvlc_weights: Path, imagenet_labels: Path
 ) -> None:
     """60 of the 500 photos; docs/results.md has all: 68.0 and 87.8 %."""
-    import torch
-
     from detector.backends.pytorch import PyTorchBackend
     from detector.googlenet import GoogLeNet
     from detector.weights import load_weights, read_weights
@@ -86,6 +166,6 @@ def test_bvlc_weights_classify_imagenet(
     load_weights(network, read_weights(bvlc_weights), bvlc_weights)
     images = find_labelled(imagenet, read_labels(imagenet_labels))[::8][:60]
     backend = PyTorchBackend(network, torch.device("cpu"), "float32")
-    result = evaluate(backend, Normalisation(), images)
+    result = evaluate([backend], Normalisation(), images).accuracy()
     assert result.top1 >= 0.6
     assert result.top5 >= 0.8
