@@ -63,10 +63,18 @@ def _add_common_options(to: Parser, *, default: bool | str) -> None:
 
 def add_detector_options(to: argparse.ArgumentParser) -> None:
     """The options that choose a detector and its settings."""
-    add = to.add_argument_group("detector").add_argument
+    group = to.add_argument_group("detector")
+    add = group.add_argument
     add("--bundle", metavar="DIR|NAME", help="networks and classes (default: voc20)")
     add("--preset", default="default", metavar="NAME", help=f"settings: {', '.join(PRESETS)}")
     add("--config", type=Path, metavar="FILE.toml", help="settings laid over the preset's")
+    add("--backend", choices=("auto", "torch"), default="auto", help="what runs the networks")
+    add_settings_options(group)
+
+
+def add_settings_options(to: argparse._ActionsContainer) -> None:
+    """The options about settings, and where networks run, that training has as well."""
+    add = to.add_argument
     add(
         "--set",
         action="append",
@@ -76,7 +84,6 @@ def add_detector_options(to: argparse.ArgumentParser) -> None:
         help="one setting; may be repeated",
     )
     add("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where the networks run")
-    add("--backend", choices=("auto", "torch"), default="auto", help="what runs the networks")
     add("--print-config", action="store_true", help="print the settings in force, and end")
 
 

@@ -13,6 +13,7 @@ from detector.commands.options import (
     SOME_FAILED,
     Arguments,
     add_action,
+    add_settings_options,
     at_least_1,
     main,
     name_failures,
@@ -63,19 +64,10 @@ def command(arguments: Arguments = None) -> int:
     for action in (regions, classifier):
         add = action.add_argument
         add("--config", type=Path, metavar="FILE.toml", help="settings (configs/training/…)")
-        add(
-            "--set",
-            action="append",
-            default=[],
-            metavar="TABLE.KEY=VALUE",
-            dest="assignments",
-            help="one setting; may be repeated",
-        )
-        add("--print-config", action="store_true", help="print the settings in force, and end")
         add("--out", type=Path, metavar="DIR", help="for weights, log, checkpoint")
         add("--resume", action="store_true", help="go on from the checkpoint in --out")
         add("--seed", type=int, default=0, metavar="N", help="of all that is random")
-        add("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where it runs")
+        add_settings_options(action)
         action.set_defaults(resumable=True)
 
     parsed = made.parse_args(arguments)

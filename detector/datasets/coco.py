@@ -5,7 +5,6 @@ Crowds, which COCO's own rule treats in its own way, are difficult objects to al
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Container
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
+from detector.formats.files import read_json
 
 
 def read(path: Path) -> GroundTruth:
@@ -32,12 +32,7 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         FormatError: naming the file and the first item that is wrong.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(path, f"not JSON: {error}") from error
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')

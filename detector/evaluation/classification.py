@@ -197,16 +197,9 @@ def table(
     rows: list[Row] = []
     first: Guesses | None = None
     for number, count in enumerate(crops):
-        before = number * len(images)
-        guesses = evaluate(
-            members,
-            normalisation,
-            images,
-            partial(crops_of, crops=count),
-            lambda finished, computed, before=before: progress(
-                before + finished, before + computed
-            ),
-        )
+        told = partial(_told, progress, number * len(images))
+        cut = partial(crops_of, crops=count)
+        guesses = evaluate(members, normalisation, images, cut, told)
         first = first or guesses
         rows.append(
             Row(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from detector.errors import FormatError
-from detector.formats.files import encode, replacing
+from detector.formats.files import encode, read_json, replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 
@@ -75,12 +74,7 @@ def read(path: Path) -> list[Result]:
     Raises:
         FormatError: it is missing, not a list, or an item is not a result or has no finite numbers.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(path, f"not JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, list):
         raise FormatError(path, "must be a list of results")
     results = []

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and reading JSON."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from detector.errors import FormatError
 
 
 @contextmanager
@@ -26,6 +28,20 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def read_json(path: Path) -> Any:
+    """A file's JSON.
+
+    Raises:
+        FormatError: it is missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(path, f"not JSON: {error}") from error
 
 
 def encode(value: Any) -> bytes:

@@ -6,7 +6,6 @@ settings give the same bytes.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 
 from detector.detections import Detection
 from detector.errors import FormatError
-from detector.formats.files import encode, replacing
+from detector.formats.files import encode, read_json, replacing
 from detector.formats.image_lists import ImageList
 
 FORMAT = "detections/1"
@@ -109,12 +108,7 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
     Raises:
         FormatError: it is missing or not in this format.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(path, f"not JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FormatError(path, f'must be an object with "format": "{FORMAT}"')
     for key in ("classes", "images"):
