@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from detector.datasets.ground_truth import GroundTruth
 from detector.evaluation.average_precision import area
-from detector.evaluation.matching import Found, Objects, pairs, rankings
+from detector.evaluation.matching import Found, Objects, Pairs, pairs, rankings, take_free
 from detector.evaluation.score import ClassScore, Ranking, Score, mean
 
 RULE = (
@@ -26,15 +26,15 @@ RULE = (
     "out; AP is the area under the precision envelope; the mean is over classes with objects"
 )
 
-Pairs = Collection[tuple[int, int]]
-"""Of an image's position and a label."""
+Blacklist = Collection[tuple[int, int]]
+"""Pairs of an image's position and a label."""
 
 
 def evaluate(
     truth: GroundTruth,
     found: Found,
     *,
-    blacklist: Pairs = (),
+    blacklist: Blacklist = (),
     shared: Collection[int] | None = None,
 ) -> tuple[Score, tuple[Ranking, ...]]:
     """The score of a submission, and the rankings that it comes from.
@@ -69,7 +69,7 @@ def evaluate(
 
 
 def _rank(
-    truth: GroundTruth, found: Found, blacklist: Pairs = (), *, plain: bool = False
+    truth: GroundTruth, found: Found, blacklist: Blacklist = (), *, plain: bool = False
 ) -> tuple[Ranking, ...]:
     """The ranking of each class; the plain rule has threshold 0.5 for every object."""
     count = len(truth.classes)
@@ -103,18 +103,13 @@ def _match(
     needed: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Which detections `[D]`, by image and falling confidence, find an object."""
-    right = np.zeros(len(keys), np.bool_)
+    target = np.full(len(keys), -1)
     taken = bytearray(len(object_keys))
     for detections, objects in pairs(keys, object_keys):
-        overlaps = _overlaps(boxes[detections], object_boxes[objects])
-        fits = np.flatnonzero(overlaps >= needed[objects])
-        order = fits[np.lexsort((objects[fits], -overlaps[fits], detections[fits]))]
-        for detection, item in zip(
-            detections[order].tolist(), objects[order].tolist(), strict=True
-        ):
-            if not (right[detection] or taken[item]):
-                right[detection] = taken[item] = True
-    return right
+        shared = _overlaps(boxes[detections], object_boxes[objects])
+        fits = shared >= needed[objects]
+        take_free(Pairs(detections, objects, shared).where(fits), target, taken)
+    return target >= 0
 
 
 def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

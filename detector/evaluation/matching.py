@@ -62,6 +62,43 @@ class Objects(NamedTuple):
         return cls(keys[order], boxes[order].astype(np.float64), difficult[order])
 
 
+class Pairs(NamedTuple):
+    """Pairs of a detection and an object, by detection, with their overlaps."""
+
+    detections: Indices
+    objects: Indices
+    overlaps: NDArray[np.float64]
+
+    def where(self, chosen: NDArray[np.bool_]) -> Pairs:
+        """Some of the pairs."""
+        return Pairs(self.detections[chosen], self.objects[chosen], self.overlaps[chosen])
+
+    def best_first(self) -> Pairs:
+        """Each detection's largest overlaps first, equal ones in the order of the objects."""
+        order = np.lexsort((self.objects, -self.overlaps, self.detections))
+        return Pairs(self.detections[order], self.objects[order], self.overlaps[order])
+
+
+def best_objects(block: Pairs) -> Pairs:
+    """The pair with the largest overlap of each detection that has any."""
+    ordered = block.best_first()
+    _, first = np.unique(ordered.detections, return_index=True)
+    return Pairs(ordered.detections[first], ordered.objects[first], ordered.overlaps[first])
+
+
+def take_free(block: Pairs, target: Indices, taken: bytearray) -> None:
+    """Let each detection in turn take the object that it overlaps most among those still free.
+
+    Args:
+        target: `[D]`, the object of each detection, or -1: filled in.
+        taken: `[G]`, filled in.
+    """
+    ordered = block.best_first()
+    for detection, item in zip(ordered.detections.tolist(), ordered.objects.tolist(), strict=True):
+        if target[detection] < 0 and not taken[item]:
+            target[detection], taken[item] = item, True
+
+
 def pairs(keys: Indices, object_keys: Indices) -> Iterator[tuple[Indices, Indices]]:
     """All pairs of a detection and an object with equal keys, as indices, by detection.
 
@@ -84,6 +121,19 @@ def pairs(keys: Indices, object_keys: Indices) -> Iterator[tuple[Indices, Indice
         objects = np.repeat(first[part], counts[part]) + np.arange(len(detections)) - skipped
         yield detections, objects
         start = end
+
+
+def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The IoU `[N]` of pairs of boxes `[N, 4]`."""
+    both = intersections(a, b)
+    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b))
+    return np.asarray(both / (area_a + area_b - both))
+
+
+def intersections(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The area in square pixels that pairs of boxes `[N, 4]` share."""
+    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    return np.asarray(sides.clip(0).prod(axis=1))
 
 
 def rankings(

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from detector.datasets.ground_truth import GroundTruth
 from detector.evaluation.average_precision import area, eleven_points
-from detector.evaluation.matching import Found, Objects, pairs, rankings
+from detector.evaluation.matching import (
+    Found,
+    Objects,
+    Pairs,
+    best_objects,
+    overlaps,
+    pairs,
+    rankings,
+)
 from detector.evaluation.score import ClassScore, Ranking, Score, mean
 
 Year = Literal[2007, 2010]
@@ -67,11 +75,10 @@ def _match(
     keys = found.images * classes + found.labels
     target = np.full(len(keys), -1)  # [D], the object that each overlaps most, if by enough
     for detections, others in pairs(keys, objects.keys):
-        overlaps = _overlaps(found.boxes[detections], objects.boxes[others])
-        order = np.lexsort((others, -overlaps, detections))
-        best = order[np.unique(detections[order], return_index=True)[1]]
-        best = best[overlaps[best] >= MINIMUM_IOU]
-        target[detections[best]] = others[best]
+        shared = overlaps(found.boxes[detections], objects.boxes[others])
+        best = best_objects(Pairs(detections, others, shared))
+        best = best.where(best.overlaps >= MINIMUM_IOU)
+        target[best.detections] = best.objects
     has = np.flatnonzero(target >= 0)
     ignored = np.zeros(len(keys), np.bool_)
     ignored[has] = objects.difficult[target[has]]
@@ -79,12 +86,3 @@ def _match(
     first = has[np.unique(target[has], return_index=True)[1]]  # the best-scored one of an object
     right[first] = True
     return right & ~ignored, ignored
-
-
-def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The IoU `[N]` of pairs of boxes `[N, 4]`."""
-    sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
-    both = sides.clip(0).prod(axis=1)
-    area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b))
-    overlap: NDArray[np.float64] = both / (area_a + area_b - both)
-    return overlap
