@@ -20,6 +20,7 @@ import skimage.data
 import torch
 
 from detector.backends.pytorch import choose_device
+from detector.batch.reporting import silence
 from detector.bundle import Bundle
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.images import MAX_PIXELS, load
@@ -29,7 +30,6 @@ from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos
 from detector.training.regions import HEADS, RegionTask, build
-from detector.batch.reporting import silence
 from detector.training.sampling import Sampler, pool
 from detector.training.settings import RegionTraining
 from detector.training.validation import Validator
