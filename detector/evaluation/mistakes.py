@@ -65,7 +65,13 @@ class Mistakes:
     objects: Objects
 
 
-def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
+def find(
+    truth: GroundTruth,
+    found: Found,
+    ap: AveragePrecision,
+    *,
+    ignored: NDArray[np.bool_] | None = None,
+) -> Mistakes:
     """The mistakes of detections with boxes in the ground truth's coordinates.
 
     Difficult objects are none; a mistake of which more than half lies in one of its class is left
@@ -73,69 +79,24 @@ def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
 
     Args:
         ap: the average precision by which costs are counted.
+        ignored: `bool [D]`, which detections do not count.
     """
-    count = len(truth.classes)
     objects = Objects.of(truth)
-    labels, images = objects.keys % count, objects.keys // count
     order = np.lexsort((-found.scores, found.images))
-    ordered = found.take(order)
-
-    def blocks() -> Iterator[tuple[Pairs, NDArray[np.bool_]]]:
-        for detections, others in pairs(ordered.images, images):
-            shared = overlaps(ordered.boxes[detections], objects.boxes[others])
-            same = ordered.labels[detections] == labels[others]
-            yield Pairs(detections, others, shared), same
-
-    target = np.full(len(order), -1)
-    taken = bytearray(len(objects.keys))
-    inside = np.zeros(len(order), np.bool_)  # a difficult object of its class
-    for block, same in blocks():
-        difficult = objects.difficult[block.objects]
-        fits = block.overlaps >= FOREGROUND_IOU
-        take_free(block.where(same & ~difficult & fits), target, taken)
-        covered = _covered(ordered.boxes[block.detections], objects.boxes[block.objects])
-        inside[block.detections[same & difficult & (covered > 0.5)]] = True
-    used = np.frombuffer(taken, np.uint8).astype(np.bool_)
-
-    nearest = {name: _Nearest(len(order)) for name in ("same", "other", "used", "any")}
-    for block, same in blocks():
-        counted = ~objects.difficult[block.objects]
-        nearest["same"].add(block.where(same & counted))
-        nearest["other"].add(block.where(~same & counted))
-        nearest["used"].add(block.where(same & used[block.objects]))
-        nearest["any"].add(block.where(counted))
-
-    kinds = np.full(len(order), BOTH)
-    kinds[nearest["any"].overlap <= BACKGROUND_IOU] = BACKGROUND
-    kinds[nearest["used"].overlap >= FOREGROUND_IOU] = DUPLICATE
-    kinds[nearest["other"].overlap >= FOREGROUND_IOU] = CLASSIFICATION
-    own = nearest["same"].overlap
-    kinds[(own >= BACKGROUND_IOU) & (own <= FOREGROUND_IOU)] = LOCALISATION
-    kinds[inside] = IGNORED
-    kinds[target >= 0] = RIGHT
-    about = np.full(len(order), -1)
-    for kind, name in ((LOCALISATION, "same"), (CLASSIFICATION, "other")):
-        about[kinds == kind] = nearest[name].object[kinds == kind]
+    scene = _Scene(found.take(order), objects, len(truth.classes))
+    target, inside = scene.match()
+    if ignored is not None:
+        inside |= ignored[order]
+        target[ignored[order]] = -1
+    used = np.zeros(len(objects.keys), np.bool_)
+    used[target[target >= 0]] = True
+    kinds, about = scene.classify(target, inside, used)
 
     mendable = np.flatnonzero((about >= 0) & ~used[about])
     mended = mendable[np.unique(about[mendable], return_index=True)[1]]  # the best-scored ones
     missed = ~used & ~objects.difficult
     missed[about[mended]] = False
-    positives = np.bincount(labels[~objects.difficult], minlength=count)
-    base = _mean_ap(ordered.labels, ordered.scores, kinds == RIGHT, kinds != IGNORED, positives, ap)
-    costs = {}
-    for kind, name in enumerate(KINDS):
-        left, right = positives, kinds == RIGHT
-        counts = (kinds != IGNORED) & (kinds != kind)
-        own_labels = ordered.labels.copy()
-        if kind in (LOCALISATION, CLASSIFICATION):
-            mine = mended[kinds[mended] == kind]
-            right[mine] = counts[mine] = True
-            own_labels[mine] = labels[about[mine]]
-        if kind == MISSED:
-            left = positives - np.bincount(labels[missed], minlength=count)
-        better = _mean_ap(own_labels, ordered.scores, right, counts, left, ap, positives)
-        costs[name] = max(0.0, better - base)
+    base, costs = scene.costs(kinds, about, mended, missed, ap)
     back = np.argsort(order)
     return Mistakes(
         base,
@@ -149,6 +110,109 @@ def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
     )
 
 
+class _Scene:
+    """Detections by image and falling score, and the objects of the images."""
+
+    def __init__(self, found: Found, objects: Objects, classes: int) -> None:
+        self._found = found
+        self._objects = objects
+        self._classes = classes
+        self._labels = objects.keys % classes  # [G]
+        self._images = objects.keys // classes  # [G]
+
+    def _pairs(self) -> Iterator[tuple[Pairs, NDArray[np.bool_]]]:
+        """Blocks of pairs in the same image, and whether they are of the same class."""
+        for detections, others in pairs(self._found.images, self._images):
+            shared = overlaps(self._found.boxes[detections], self._objects.boxes[others])
+            same = self._found.labels[detections] == self._labels[others]
+            yield Pairs(detections, others, shared), same
+
+    def match(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The object that each detection finds, or -1, and which lie in a difficult one: `[D]`."""
+        target = np.full(len(self._found.scores), -1)
+        inside = np.zeros(len(target), np.bool_)
+        taken = bytearray(len(self._objects.keys))
+        for block, same in self._pairs():
+            difficult = self._objects.difficult[block.objects]
+            fits = block.overlaps >= FOREGROUND_IOU
+            take_free(block.where(same & ~difficult & fits), target, taken)
+            covered = _covered(
+                self._found.boxes[block.detections], self._objects.boxes[block.objects]
+            )
+            inside[block.detections[same & difficult & (covered > 0.5)]] = True
+        return target, inside
+
+    def classify(
+        self, target: NDArray[np.int64], ignored: NDArray[np.bool_], used: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each detection's kind and the object that it is about, or -1: `[D]`."""
+        count = len(target)
+        same_class, other_class, found_class, any_class = (_Nearest(count) for _ in range(4))
+        for block, same in self._pairs():
+            counted = ~self._objects.difficult[block.objects]
+            same_class.add(block.where(same & counted))
+            other_class.add(block.where(~same & counted))
+            found_class.add(block.where(same & used[block.objects]))
+            any_class.add(block.where(counted))
+        own = same_class.overlap
+        kinds = np.full(count, BOTH)  # from here on the earlier kinds overwrite the later ones
+        kinds[any_class.overlap <= BACKGROUND_IOU] = BACKGROUND
+        kinds[found_class.overlap >= FOREGROUND_IOU] = DUPLICATE
+        kinds[other_class.overlap >= FOREGROUND_IOU] = CLASSIFICATION
+        kinds[(own >= BACKGROUND_IOU) & (own <= FOREGROUND_IOU)] = LOCALISATION
+        kinds[ignored] = IGNORED
+        kinds[target >= 0] = RIGHT
+        about = np.where(kinds == LOCALISATION, same_class.object, -1)
+        about = np.where(kinds == CLASSIFICATION, other_class.object, about)
+        return kinds, about
+
+    def costs(
+        self,
+        kinds: NDArray[np.int64],
+        about: NDArray[np.int64],
+        mended: NDArray[np.int64],
+        missed: NDArray[np.bool_],
+        ap: AveragePrecision,
+    ) -> tuple[float, dict[str, float]]:
+        """Mean average precision as it is, and what each kind costs."""
+        labels = self._found.labels
+        positives = self._count(~self._objects.difficult)
+        base = self._mean_ap(labels, kinds == RIGHT, kinds != IGNORED, positives, positives, ap)
+        costs = {}
+        for kind, name in enumerate(KINDS):
+            own_labels, right = labels.copy(), kinds == RIGHT
+            counts = (kinds != IGNORED) & (kinds != kind)
+            mine = mended[kinds[mended] == kind]
+            right[mine] = counts[mine] = True
+            own_labels[mine] = self._labels[about[mine]]
+            left = positives - self._count(missed) if kind == MISSED else positives
+            better = self._mean_ap(own_labels, right, counts, left, positives, ap)
+            costs[name] = max(0.0, better - base)
+        return base, costs
+
+    def _count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of some objects are of each class."""
+        return np.bincount(self._labels[chosen], minlength=self._classes)
+
+    def _mean_ap(
+        self,
+        labels: NDArray[np.int64],
+        right: NDArray[np.bool_],
+        counts: NDArray[np.bool_],
+        left: NDArray[np.int64],
+        positives: NDArray[np.int64],
+        ap: AveragePrecision,
+    ) -> float:
+        """The mean over classes that have objects; one without any left to find has 0."""
+        order = np.argsort(-self._found.scores, kind="stable")
+        order = order[counts[order]]
+        values = [
+            ap(right[order[labels[order] == label]], int(left[label]), None) if left[label] else 0.0
+            for label in np.flatnonzero(positives)
+        ]
+        return float(np.mean(values)) if values else 0.0
+
+
 class _Nearest:
     """The object that each of `D` detections overlaps most, and by how much."""
 
@@ -160,27 +224,6 @@ class _Nearest:
         """Look at the pairs of some detections, of which no other block has any."""
         detections, objects, shared = best_objects(block)
         self.overlap[detections], self.object[detections] = shared, objects
-
-
-def _mean_ap(
-    labels: NDArray[np.int64],
-    scores: NDArray[np.float64],
-    right: NDArray[np.bool_],
-    counts: NDArray[np.bool_],
-    positives: NDArray[np.int64],
-    ap: AveragePrecision,
-    of_classes: NDArray[np.int64] | None = None,
-) -> float:
-    """Mean average precision over the classes that had objects; one without any left has 0."""
-    order = np.argsort(-scores, kind="stable")
-    order = order[counts[order]]
-    values = [
-        ap(right[order[labels[order] == label]], int(positives[label]), None)
-        if positives[label]
-        else 0.0
-        for label in np.flatnonzero(positives if of_classes is None else of_classes)
-    ]
-    return float(np.mean(values)) if values else 0.0
 
 
 def _covered(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
