@@ -78,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--members", type=at_least_1, metavar="N", help="with --classification: the first N only")
     add("--json", type=Path, metavar="FILE", help="write the scores with full precision")
+    add("--report", type=Path, metavar="DIR", help="write a page that explains the score")
     add_detector_options(made)
     made.set_defaults(resumable=True)
     return made
@@ -95,6 +96,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     }
     if sum(given is not None for given in kinds.values()) != 1:
         raise SettingsError(f"one of {', '.join(kinds)} is needed")
+    if arguments.report and (arguments.classification or arguments.proposals):
+        raise SettingsError("--report explains a score of detections only")
     if arguments.classification:
         return _evaluate_classification(arguments)
     evaluate = _evaluate_proposals if arguments.proposals else _evaluate_detections
@@ -132,6 +135,19 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
         comparison = compare((score, ranked), other, benchmark.ap)
         content["compare"] = comparison.to_json()
     _write_json(arguments, content)
+    if arguments.report:
+        from detector.evaluation import report
+
+        photos = arguments.images or benchmark.photos
+        report.write(
+            arguments.report,
+            benchmark,
+            detections.found,
+            score,
+            ranked,
+            photos=photos,
+            comparison=comparison,
+        )
     name_failures(failures)
     if inverted := score.figures.get("inverted_boxes"):
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)

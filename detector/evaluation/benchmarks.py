@@ -19,6 +19,7 @@ from detector.evaluation.average_precision import (
     hundred_and_one_points,
 )
 from detector.evaluation.detections import Detections, read, read_submission
+from detector.evaluation.matching import Found
 from detector.evaluation.score import Ranking, Score
 from detector.formats.ilsvrc import class_numbers
 
@@ -35,6 +36,8 @@ class Benchmark:
         photos: that folder, where the data set has it.
         read: detections from a file.
         evaluate: the score of detections, and the rankings that it comes from.
+        plain: the truth and detections as mistakes are found in them: what counts by the rule, in
+            the truth's coordinates.
         ap: the average precision that the rule takes of a ranking.
     """
 
@@ -43,6 +46,7 @@ class Benchmark:
     photos: Path | None
     read: Callable[[Path], Detections]
     evaluate: Callable[[Detections], tuple[Score, tuple[Ranking, ...]]]
+    plain: Callable[[Found], tuple[GroundTruth, Found]]
     ap: AveragePrecision
 
 
@@ -70,6 +74,7 @@ def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None)
         root / ilsvrc_data.PHOTOS if root else None,
         partial(read_submission, truth=truth),
         evaluate,
+        lambda found: ilsvrc.plain(truth, found, validation.blacklist),
         area,
     )
 
@@ -102,6 +107,7 @@ def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
         folder,
         partial(read, truth=truth),
         lambda detections: coco.evaluate(truth, content, detections.found),
+        lambda found: (truth, found),
         hundred_and_one_points,
     )
 
@@ -115,5 +121,6 @@ def _by_vocs_rule(name: str, truth: GroundTruth, photos: Path, year: int) -> Ben
         lambda detections: voc.evaluate(
             truth, detections.found, year=2007 if year == 2007 else 2010
         ),
+        lambda found: (truth, found),
         area,
     )

@@ -8,6 +8,7 @@ Letters of shapes: D detections, G objects, I images.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -66,6 +67,22 @@ def evaluate(
         aps = mean([item.ap for item in chosen])
         figures["shared"] = {"mean_ap": aps, "classes": [item.name for item in chosen]}
     return Score(RULE, len(truth.images), classes, figures), ranked
+
+
+def plain(truth: GroundTruth, found: Found, blacklist: Blacklist) -> tuple[GroundTruth, Found]:
+    """What counts, as other rules have it: boxes with exclusive ends, the objects of blacklisted
+    pairs difficult, their detections left out.
+    """
+    count = len(truth.classes)
+    black = np.array([image * count + label for image, label in blacklist], np.int64)
+    images = list(truth.images)
+    for position in {position for position, _ in blacklist}:
+        image = images[position]
+        listed = np.isin(position * count + image.labels, black)
+        images[position] = dataclasses.replace(image, difficult=image.difficult | listed)
+    counted = found.take(np.flatnonzero(~np.isin(found.images * count + found.labels, black)))
+    exclusive = counted._replace(boxes=counted.boxes + np.array([0, 0, 1, 1]))
+    return GroundTruth(truth.classes, tuple(images)), exclusive
 
 
 def _rank(

@@ -65,13 +65,7 @@ class Mistakes:
     objects: Objects
 
 
-def find(
-    truth: GroundTruth,
-    found: Found,
-    ap: AveragePrecision,
-    *,
-    ignored: NDArray[np.bool_] | None = None,
-) -> Mistakes:
+def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
     """The mistakes of detections with boxes in the ground truth's coordinates.
 
     Difficult objects are none; a mistake of which more than half lies in one of its class is left
@@ -79,15 +73,11 @@ def find(
 
     Args:
         ap: the average precision by which costs are counted.
-        ignored: `bool [D]`, which detections do not count.
     """
     objects = Objects.of(truth)
     order = np.lexsort((-found.scores, found.images))
     scene = _Scene(found.take(order), objects, len(truth.classes))
     target, inside = scene.match()
-    if ignored is not None:
-        inside |= ignored[order]
-        target[ignored[order]] = -1
     used = np.zeros(len(objects.keys), np.bool_)
     used[target[target >= 0]] = True
     kinds, about = scene.classify(target, inside, used)

@@ -1,16 +1,21 @@
-"""Writing files whole or not at all, and reading JSON."""
+"""Writing files and tables whole or not at all, and reading JSON."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from detector.errors import FormatError
+
+if TYPE_CHECKING:
+    from _csv import Writer
 
 
 @contextmanager
@@ -28,6 +33,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_table(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
+    """The same for a table (CSV) in UTF-8, its line of headings written."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(
+            file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
+        )
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(columns)
+        yield table
+        text.detach()
 
 
 def read_json(path: Path) -> Any:

@@ -88,6 +88,11 @@ def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         pytest.param(
             ["--classification", "."], "--classification needs --weights", id="classification"
         ),
+        pytest.param(
+            ["--classification", ".", "--report", "r"],
+            "--report explains a score of detections only",
+            id="report",
+        ),
     ],
 )
 def test_wrong_calls(
@@ -275,6 +280,23 @@ def test_coco_rule(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert content["mean_ap"] == pytest.approx(34 / 101)
     assert content["AP_small"] is None
     assert "AR_100" in capsys.readouterr().out
+
+
+def test_report(truth: Path, photos: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(
+        json.dumps([{"image_id": 1, "category_id": 5, "bbox": [0, 0, 120, 90], "score": 0.9}])
+    )
+    arguments = ["--coco", str(truth), "--rule", "coco", "--detections", str(results)]
+    assert command([*arguments, "--images", str(photos), "--report", str(tmp_path / "r")]) == 0
+    page = (tmp_path / "r" / "index.html").read_text()
+    assert "classification in b c é.png" in page
+    assert {file.name for file in (tmp_path / "r").iterdir()} == {
+        "classes.csv",
+        "index.html",
+        "mistakes.csv",
+        "report.json",
+    }
 
 
 def test_proposals_of_an_engine_and_of_a_file(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.datasets.ilsvrc import Validation, read_validation
 from detector.evaluation.detections import read_submission
-from detector.evaluation.ilsvrc import evaluate, thresholds
+from detector.evaluation.ilsvrc import evaluate, plain, thresholds
 from detector.evaluation.matching import Found
 from detector.evaluation.score import Score
 
@@ -338,3 +338,20 @@ def test_the_demo_on_val2_by_its_own_numbers(
     result, _ = evaluate(val2.truth, read_submission(translated, val2.truth).found)
     assert result.mean_ap == pytest.approx(0.601683481, abs=1e-9)
     assert result.median_ap == pytest.approx(0.614881339, abs=1e-9)
+
+
+@given(objects_lists, lines_lists, blacklists)
+def test_what_counts_elsewhere(
+    objects: list[Object], lines: list[Line], blacklist: set[tuple[int, int]]
+) -> None:
+    """Mistakes are found in what `plain` leaves: the IoU is the same, nothing listed counts."""
+    truth, found = plain(truth_of(objects, IMAGES), submission_of(lines), blacklist)
+    left = [line for line in lines if (line.image, line.label) not in blacklist]
+    assert list(zip(found.images, found.labels, strict=True)) == [line[:2] for line in left]
+    x1, y1, x2, y2 = found.boxes.T
+    assert [(a, b, c - 1, d - 1) for a, b, c, d in zip(x1, y1, x2, y2, strict=True)] == [
+        line.box for line in left
+    ]
+    for position, image in enumerate(truth.images):
+        listed = [(position, label) in blacklist for label in image.labels]
+        assert image.difficult.tolist() == listed

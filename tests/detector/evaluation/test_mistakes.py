@@ -127,13 +127,6 @@ def test_difficult_objects_make_no_mistakes() -> None:
     assert mistakes.missed.tolist() == [False, True]
 
 
-def test_what_does_not_count_finds_nothing() -> None:
-    truth = ground_truth([image(0, [SQUARE], [0])])
-    mistakes = find(truth, columns([(0, 0, 0.9, *SQUARE)]), area, ignored=np.array([True]))
-    assert mistakes.kinds.tolist() == [IGNORED]
-    assert mistakes.counts["missed"] == 1
-
-
 def test_nothing_found_and_nothing_to_find() -> None:
     nothing = find(ground_truth([]), columns([]), area)
     assert nothing.mean_ap == 0

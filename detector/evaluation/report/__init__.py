@@ -1,0 +1,132 @@
+"""What there is to understand about a score: a page, JSON and tables.
+
+The page, `index.html`, holds its pictures and loads nothing. `report.json` has the score, the
+curves and the mistakes by kind; `classes.csv` a line for each class; `mistakes.csv` one for each
+mistake.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from detector.evaluation import mistakes
+from detector.evaluation.benchmarks import Benchmark
+from detector.evaluation.bootstrap import Comparison, interval, mean_ap_draws
+from detector.evaluation.matching import Found
+from detector.evaluation.report import curves
+from detector.evaluation.report.curves import Curve
+from detector.evaluation.report.pictures import FOUND, OBJECT, Gallery, Mistake, listing
+from detector.evaluation.score import Ranking, Score
+from detector.formats.files import replacing, replacing_table
+
+PAGE = "index.html"
+
+
+def write(
+    folder: Path,
+    benchmark: Benchmark,
+    found: Found,
+    score: Score,
+    rankings: Sequence[Ranking],
+    *,
+    photos: Path | None = None,
+    comparison: Comparison | None = None,
+) -> None:
+    """Write a report of a score into a folder.
+
+    Args:
+        found: the detections that were scored.
+        photos: the folder of the photos, from which pictures of mistakes are made.
+        comparison: with another set of detections.
+    """
+    truth, plain = benchmark.plain(found)
+    made = mistakes.find(truth, plain, benchmark.ap)
+    gallery = Gallery(photos)
+    with replacing_table(folder / "mistakes.csv", Mistake._fields) as table:
+        for mistake in listing(truth, plain, made):
+            gallery.offer(mistake)
+            table.writerow(" ".join(map(str, x)) if isinstance(x, list) else x for x in mistake)
+
+    draws = mean_ap_draws([rankings], score.images, benchmark.ap)[0]
+    bins = curves.calibration(rankings)
+    content = score.to_json() | {
+        "interval": asdict(interval(score.mean_ap or 0.0, draws)),
+        "classes": [
+            item | _class_curves(ranking)
+            for item, ranking in zip(score.to_json()["classes"], rankings, strict=True)
+        ],
+        "recall_by_number": curves.recall_by_number(rankings, score.images),
+        "recall_by_iou": curves.recall_by_iou(truth, plain),
+        "mistakes": {
+            kind: {"count": made.counts[kind], "cost": made.costs[kind]} for kind in mistakes.KINDS
+        },
+        "calibration": [asdict(item) for item in bins] if bins else None,
+        "calibration_error": curves.calibration_error(bins) if bins else None,
+        "compare": comparison and comparison.to_json(),
+    }
+    _write_classes(folder / "classes.csv", content["classes"])
+    with replacing(folder / "report.json") as file:
+        file.write(json.dumps(content, indent=1).encode() + b"\n")
+    with replacing(folder / PAGE) as file:
+        file.write(_page(benchmark.name, gallery, content).encode("utf-8", "backslashreplace"))
+
+
+def _class_curves(ranking: Ranking) -> dict[str, Any]:
+    best = curves.best_threshold(ranking)
+    return {
+        "best_threshold": best and asdict(best),
+        "precision_by_recall": curves.precision_by_recall(ranking),
+    }
+
+
+def _write_classes(path: Path, classes: Sequence[Mapping[str, Any]]) -> None:
+    curves_of = ("best_threshold", "precision_by_recall")
+    plain = [key for key in classes[0] if key not in curves_of]
+    best = ("score", "precision", "recall", "f1")
+    with replacing_table(path, [*plain, *(f"best_{key}" for key in best)]) as table:
+        for item in classes:
+            threshold = item["best_threshold"] or {}
+            table.writerow([item[key] for key in plain] + [threshold.get(key) for key in best])
+
+
+def _page(name: str, gallery: Gallery, content: Mapping[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["percent"] = _percent
+    return environment.get_template("page.html").render(
+        content,
+        name=name,
+        pictures=gallery.pictures,
+        colours={"found": FOUND, "object": OBJECT},
+        by_ap=sorted(content["classes"], key=lambda item: (item["ap"] is None, -(item["ap"] or 0))),
+        number_axis=_log_axis(content["recall_by_number"]),
+    )
+
+
+def _log_axis(curve: Curve) -> tuple[Curve, list[tuple[float, str]]]:
+    """A curve with its x from 0 to 1 on a logarithmic axis, and the marks of the axis."""
+    if not curve:
+        return [], []
+    low, high = (math.log10(curve[place][0]) for place in (0, -1))
+    width = max(high - low, 1e-9)
+    marks = range(math.ceil(low), math.floor(high) + 1)
+    return (
+        [((math.log10(x) - low) / width, y) for x, y in curve],
+        [((power - low) / width, f"{10.0**power:g}") for power in marks],
+    )
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.2f}"
