@@ -88,7 +88,7 @@ def _class_curves(ranking: Ranking) -> dict[str, Any]:
 
 def _write_classes(path: Path, classes: Sequence[Mapping[str, Any]]) -> None:
     curves_of = ("best_threshold", "precision_by_recall")
-    plain = [key for key in classes[0] if key not in curves_of]
+    plain = [key for key in next(iter(classes), {}) if key not in curves_of]
     best = ("score", "precision", "recall", "f1")
     with replacing_table(path, [*plain, *(f"best_{key}" for key in best)]) as table:
         for item in classes:

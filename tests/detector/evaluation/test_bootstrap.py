@@ -76,6 +76,10 @@ def test_classes_without_an_object_in_a_draw_do_not_count() -> None:
     np.testing.assert_array_equal(draws[0], draws[1])
 
 
-def test_interval_is_of_percentiles() -> None:
-    found = interval(5.0, np.arange(1001.0))
-    assert [found.low, found.value, found.high] == pytest.approx([25, 5, 975])
+def test_interval_is_of_percentiles_about_the_value() -> None:
+    found = interval(7.0, np.append(np.arange(1001.0), np.nan))  # their mean is 500
+    assert [found.low, found.value, found.high] == pytest.approx([25 - 493, 7, 975 - 493])
+
+
+def test_no_object_in_any_draw() -> None:
+    assert interval(0.0, np.full(3, np.nan)) == bootstrap.Interval(0, 0, 0)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from detector.evaluation import report
-from detector.evaluation.benchmarks import Benchmark, coco_file
+from detector.evaluation.benchmarks import Benchmark, Rule, coco_file
 from detector.evaluation.bootstrap import compare
 
 NASTY = '<img src="http://example.com/x.png">&'
@@ -113,6 +113,18 @@ def test_without_photos_and_without_detections(benchmark: Benchmark, tmp_path: P
     page = read(tmp_path / "report")
     assert "Nothing was found." in page.text
     assert "no photos" in page.text
+
+
+@pytest.mark.parametrize("rule", ["coco", "voc2012"])
+@pytest.mark.parametrize("categories", [[], [{"id": 1, "name": "cat"}]])
+def test_a_truth_without_objects(rule: Rule, categories: list[Any], tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text(
+        json.dumps({"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
+    )
+    (tmp_path / "nothing.json").write_text("[]")
+    write(coco_file(path, rule, None), tmp_path / "nothing.json", tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text())["mean_ap"] is None
 
 
 def test_comparison(benchmark: Benchmark, detections: Path, tmp_path: Path) -> None:
