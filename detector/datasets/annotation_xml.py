@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
+from xml.parsers import expat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,9 +37,9 @@ class Annotation(NamedTuple):
         Raises:
             FormatError: an object's class is not among `labels`.
         """
-        for place, name in enumerate(self.names, start=1):
+        for place, name in enumerate(self.names):
             if name not in labels:
-                raise FormatError(self.path, f"object {place}: unknown class {name!r}")
+                raise _object_error(self.path, place, f"unknown class {name!r}")
         indices = np.array([labels[name] for name in self.names], np.int64)
         return AnnotatedImage(
             file, self.width, self.height, self.boxes, indices, self.difficult, number
@@ -61,19 +62,17 @@ def read(path: Path, *, first_pixel: int) -> Annotation:
         raise FormatError(path, f"cannot be read: {error.strerror}") from error
     except ElementTree.ParseError as error:
         raise FormatError(path, f"not XML: {error}") from error
-    width, height = (int(_number(root, f"size/{side}", path, "")) for side in ("width", "height"))
+    try:
+        width, height = int(_number(root, "size/width")), int(_number(root, "size/height"))
+    except ValueError as error:
+        raise FormatError(path, str(error)) from error
     names, boxes, difficult = [], [], []
-    for number, item in enumerate(root.findall("object"), start=1):
-        where = f"object {number}: "
-        x1, y1, x2, y2 = (
-            _number(item, f"bndbox/{edge}", path, where)
-            for edge in ("xmin", "ymin", "xmax", "ymax")
-        )
-        box = x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1
-        if not (box[0] < box[2] and box[1] < box[3]):
-            raise FormatError(path, f"{where}box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area")
-        names.append(_text(item, "name", path, where))
-        boxes.append(box)
+    for place, item in enumerate(root.findall("object")):
+        try:
+            names.append(_text(item, "name"))
+            boxes.append(_box(item, first_pixel))
+        except ValueError as error:
+            raise _object_error(path, place, str(error)) from error
         difficult.append(item.findtext("difficult", "0").strip() == "1")
     return Annotation(
         path,
@@ -102,19 +101,40 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def _text(element: ElementTree.Element, tag: str, path: Path, where: str) -> str:
+def _box(item: ElementTree.Element, first_pixel: int) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (_number(item, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
+    if not (x1 <= x2 and y1 <= y2):
+        raise ValueError(f"box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area")
+    return x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1
+
+
+def _text(element: ElementTree.Element, tag: str) -> str:
     text = (element.findtext(tag) or "").strip()
     if not text:
-        raise FormatError(path, f"{where}lacks <{tag.replace('/', '><')}>")
+        raise ValueError(f"lacks <{tag.replace('/', '><')}>")
     return text
 
 
-def _number(element: ElementTree.Element, tag: str, path: Path, where: str) -> float:
-    text = _text(element, tag, path, where)
+def _number(element: ElementTree.Element, tag: str) -> float:
+    text = _text(element, tag)
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise FormatError(path, f"{where}<{tag.replace('/', '><')}> is {text!r}, not a number")
+        raise ValueError(f"<{tag.replace('/', '><')}> is {text!r}, not a number")
     return number
+
+
+def _object_error(path: Path, place: int, message: str) -> FormatError:
+    """An error about the object at this place, with its line, which ElementTree does not know."""
+    lines: list[int] = []
+
+    def start(tag: str, attributes: Mapping[str, str]) -> None:
+        if tag == "object":
+            lines.append(parser.CurrentLineNumber)
+
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = start
+    parser.Parse(path.read_bytes(), True)
+    return FormatError(path, f"object {place + 1}: {message}", lines[place])

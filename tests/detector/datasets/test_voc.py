@@ -61,9 +61,17 @@ def test_other_classes_are_those_of_the_tree(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(FormatError, match=r"a\.xml: ") as caught:
+    with pytest.raises(FormatError, match=r"a\.xml:") as caught:
         voc.read(tree(tmp_path, a=text), "train")
     assert message in str(caught.value)
+
+
+def test_the_line_of_an_object_is_named(tmp_path: Path) -> None:
+    good = OBJECT.format("dog", "", 5, 5, 9, 9)
+    text = annotation(f"{good}\n\n", "<object><name>dog</name></object>")
+    line = 1 + text[: text.rindex("<object>")].count("\n")
+    with pytest.raises(FormatError, match=rf"a\.xml:{line}: object 2: lacks <bndbox><xmin>"):
+        voc.read(tree(tmp_path, a=text), "train")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
