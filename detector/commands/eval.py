@@ -6,14 +6,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detector.batch.inputs import Input
 from detector.batch.proposal_cache import cache_path, gather
 from detector.bundle import Bundle
+from detector.commands import tables
 from detector.commands.options import (
     DONE,
     SOME_FAILED,
@@ -28,16 +29,12 @@ from detector.commands.progress import Progress
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
-from detector.evaluation.bootstrap import Comparison, compare
-from detector.evaluation.score import Score
+from detector.evaluation.bootstrap import compare
 from detector.formats import native
 from detector.formats.files import replacing
 from detector.formats.proposals import ProposalsFile
 from detector.settings import Settings
 from proposals import ENGINES
-
-if TYPE_CHECKING:
-    from detector.evaluation.classification import Row
 
 RULES = ("coco", "voc2007", "voc2012")
 
@@ -49,34 +46,42 @@ def command(arguments: Arguments = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     made = parser("detector-eval", "Score detections, or a classifier, against the truth.")
-    add = made.add_argument
+    add = made.add_argument_group("the truth, one of").add_argument
     add("--ilsvrc-det", choices=("val", "val1", "val2"), help="ILSVRC DET's validation set")
-    add("--data-root", type=Path, metavar="DIR", help="the tree ($ILSVRC_ROOT, $VOC_ROOT)")
-    add("--devkit", type=Path, metavar="DIR", help="its kit: lists, blacklist, ground truth")
-    add("--shared-classes", action="store_true", help="the mean over classes the detector knows")
-    add("--coco", type=Path, metavar="ANNOTATIONS.json", help="ground truth in COCO's format")
-    add("--rule", choices=RULES, help="with --coco: how detections are scored")
     add("--voc", type=int, choices=(2007, 2010, 2012), help="PASCAL VOC's tree and its rule")
-    add("--split", default="val", metavar="NAME", help="with --voc: the list of images (val)")
-    add("--proposals", metavar="FILE|ENGINE", help="how well proposals cover the truth's objects")
-    add("--compare", type=Path, metavar="FILE", help="other detections on the same truth")
+    add("--coco", type=Path, metavar="ANNOTATIONS.json", help="a file in COCO's format")
+    add("--classification", type=Path, metavar="DIR", help="images in a folder for each class")
+
+    add = made.add_argument_group("about the truth").add_argument
+    add("--data-root", type=Path, metavar="DIR", help="the tree ($ILSVRC_ROOT, $VOC_ROOT)")
+    add("--devkit", type=Path, metavar="DIR", help="ILSVRC's kit: lists, blacklist, ground truth")
+    add("--shared-classes", action="store_true", help="ILSVRC: the mean over those known first")
+    add("--split", default="val", metavar="NAME", help="VOC: the list of images (val)")
+    add("--rule", choices=RULES, help="COCO: how detections are scored")
     add("--images", type=Path, metavar="DIR", help="where the images are (default: by the truth)")
-    add("--detections", type=Path, metavar="FILE", help="score these (default: detect first)")
+
+    add = made.add_argument_group("what is scored").add_argument
+    add("--detections", type=Path, metavar="FILE", help="these (default: detect first)")
     add("--out", type=Path, metavar="FILE", help="detections it makes (ANNOTATIONS.dets.json)")
     add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
     add("--overwrite", action="store_true", help="detect in all images again")
-    add("--classification", type=Path, metavar="DIR", help="images in a folder for each class")
-    add("--weights", type=Path, nargs="+", metavar="FILE", help="with --classification: GoogLeNets")
-    add("--labels", type=Path, metavar="FILE", help="with --classification: a class a line")
+    add("--compare", type=Path, metavar="FILE", help="other detections on the same truth")
+    add("--proposals", metavar="FILE|ENGINE", help="how well proposals cover the truth's objects")
+
+    add = made.add_argument_group("with --classification").add_argument
+    add("--weights", type=Path, nargs="+", metavar="FILE", help="GoogLeNets")
+    add("--labels", type=Path, metavar="FILE", help="a class a line")
     add(
         "--crops",
         type=int,
         nargs="+",
         choices=(1, 10, 144),
         default=[1],
-        help="with --classification: crops of an image, a row of the table for each number",
+        help="crops of an image, a row of the table for each number",
     )
-    add("--members", type=at_least_1, metavar="N", help="with --classification: the first N only")
+    add("--members", type=at_least_1, metavar="N", help="the first N networks only")
+
+    add = made.add_argument_group("results").add_argument
     add("--json", type=Path, metavar="FILE", help="write the scores with full precision")
     add("--report", type=Path, metavar="DIR", help="write a page that explains the score")
     add_detector_options(made)
@@ -152,11 +157,13 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     if inverted := score.figures.get("inverted_boxes"):
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
     if not arguments.quiet:
-        _print_score(score, shared_first=arguments.shared_classes)
+        tables.print_score(score, shared_first=arguments.shared_classes)
         if detections.missing:
             print(f"{detections.missing} images are not in {path}")
         if comparison:
-            _print_comparison(comparison, path, arguments.compare)
+            tables.print_comparison(comparison, path, arguments.compare)
+        if arguments.report:
+            print(f"report: {arguments.report / 'index.html'}")
     return SOME_FAILED if failures else DONE
 
 
@@ -185,57 +192,8 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
     _write_json(arguments, proposals.to_json(qualities, len(found)))
     name_failures(failures)
     if not arguments.quiet:
-        _print_qualities(qualities, len(found))
+        tables.print_proposals(qualities, len(found))
     return SOME_FAILED if failures else DONE
-
-
-def _print_qualities(qualities: Mapping[str, proposals.Quality], images: int) -> None:
-    sizes = "".join(f"{name:>13}" for name in proposals.SIZES)
-    print(f"{'proposals':<18}{'boxes':>8}{'coverage':>10}{'AR':>8}{sizes}")
-    for name, item in qualities.items():
-        by_size = "".join(f"{_percent(share):>13}" for share, _ in item.coverage_by_size.values())
-        means = f"{_percent(item.coverage):>10}{_percent(item.average_recall):>8}"
-        print(f"{name:<18}{item.boxes:>8.0f}{means}{by_size}")
-    merged = qualities["merged"]
-    objects = "".join(f"{count:>13}" for _, count in merged.coverage_by_size.values())
-    print(f"{'objects':<44}{objects}")
-    if merged.seconds is not None:
-        print(f"{merged.seconds:.2f} seconds an image and core")
-    print(f"{images} images; rule: {proposals.RULE}")
-
-
-def _print_comparison(comparison: Comparison, path: Path, other: Path) -> None:
-    mean = comparison.mean_ap
-    print(f"\n{path} against {other}, with 95 % intervals (paired bootstrap over images):")
-    for item in comparison.classes:
-        print(f"{item.name:<28}{_percent(item.ap):>8}{_percent(item.other_ap):>8}")
-    print(f"{'mean':<28}{_percent(mean[0].value):>8}{_percent(mean[1].value):>8}")
-    low, high = _percent(comparison.difference.low), _percent(comparison.difference.high)
-    verdict = "" if comparison.clear else ": the difference may be chance"
-    value = _percent(comparison.difference.value)
-    print(f"{'difference of the means':<28}{value:>8}  from {low} to {high}{verdict}")
-
-
-def _print_score(score: Score, *, shared_first: bool) -> None:
-    columns = {key: None for item in score.classes for key in item.figures}
-    titles = "".join(f"{key:>12}" for key in columns)
-    print(f"{'class':<28}{'AP':>8}{titles}{'objects':>9}{'detections':>12}")
-    for item in score.classes:
-        figures = "".join(f"{_percent(item.figures[key]):>12}" for key in columns)
-        counts = f"{item.positives:>9}{item.detections:>12}"
-        print(f"{item.name:<28}{_percent(item.ap):>8}{figures}{counts}")
-    means = {"mean": score.mean_ap, "median": score.median_ap}
-    means |= {key: value for key, value in score.figures.items() if isinstance(value, float)}
-    if official := score.figures.get("official"):
-        means["mean, the official code's"] = official["mean_ap"]
-    if shared := score.figures.get("shared"):
-        row = {f"mean, {len(shared['classes'])} shared classes": shared["mean_ap"]}
-        means = row | means if shared_first else means | row
-    for name, value in means.items():
-        print(f"{name:<28}{_percent(value):>8}")
-    empty = sum(item.ap is None for item in score.classes)
-    without = f", {empty} classes without ground truth" if empty else ""
-    print(f"{score.images} images{without}; rule: {score.rule}")
 
 
 def _detect(
@@ -318,34 +276,14 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
     content = {"images": len(images), "precision": precision, "rows": [asdict(r) for r in rows]}
     _write_json(arguments, content)
     if not arguments.quiet:
-        _print_table(rows, len(images), precision)
+        tables.print_classification(rows, len(images), precision)
     return DONE
-
-
-def _print_table(rows: Sequence[Row], images: int, precision: str) -> None:
-    """As the paper's Table 3 is laid out."""
-    print("models  crops   cost   top-1 error   top-5 error   against the first row      paper")
-    for row in rows:
-        errors = f"{_percent(1 - row.accuracy.top1):>14}{_percent(1 - row.accuracy.top5):>14}"
-        gain = row.gain
-        change = f"{-100 * gain.value:+.2f} ({-100 * gain.high:+.2f} to {-100 * gain.low:+.2f})"
-        paper = _percent(row.paper)
-        print(f"{row.models:>6}{row.crops:>7}{row.cost:>7}{errors}{change:>25}{paper:>10}")
-    print(
-        f"{images} images, {precision}; errors in %, intervals of 95 % by paired bootstrap over "
-        "images; the paper's column is for all 50,000 photos of ILSVRC2012's validation set, so "
-        "only directions compare with other images"
-    )
 
 
 def _write_json(arguments: argparse.Namespace, content: Any) -> None:
     if arguments.json:
         with replacing(arguments.json) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
-
-
-def _percent(value: float | None) -> str:
-    return "none" if value is None else f"{100 * value:.2f}"
 
 
 if __name__ == "__main__":

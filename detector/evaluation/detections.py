@@ -28,8 +28,8 @@ class Detections(NamedTuple):
 def read(path: Path, truth: GroundTruth) -> Detections:
     """The detections of a file: our JSON, COCO's results, or a folder of VOC's text files.
 
-    COCO's results name images and classes by the ground truth's ids. Images and classes that the
-    ground truth has not are left out of our JSON, and errors elsewhere.
+    COCO's results name images and classes by the ground truth's ids. What is about other images and
+    classes is left out where it is our JSON, and an error elsewhere.
 
     Raises:
         FormatError: naming the file, and the line or the item that is wrong.
@@ -46,8 +46,8 @@ def read(path: Path, truth: GroundTruth) -> Detections:
 
 
 def read_submission(path: Path, truth: GroundTruth) -> Detections:
-    """The same with inclusive boxes, as ILSVRC has them: a submission in its own format, which has
-    no suffix of its own, our JSON, or COCO's results.
+    """The same with inclusive boxes, as ILSVRC has them: from a submission in its own format, our
+    JSON, or COCO's results.
 
     Raises:
         FormatError: naming the file, and the line or the item that is wrong.
