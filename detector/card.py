@@ -12,7 +12,7 @@ from detector.errors import BundleError
 from detector.manifest import MemberRecipe, Recipe, TrainedMember
 from detector.settings import describe
 
-MEMBER = "member.json"
+MEMBER, MULTIBOX = "member.json", "multibox.json"
 WEIGHTS = "weights.safetensors"
 """The files that a training leaves in its folder."""
 

@@ -45,37 +45,20 @@ SMALLEST_CROP = 64
 SMALLEST_CROP_WITH_AUXILIARY = 96
 
 
-class GoogLeNet(nn.Module):
-    """GoogLeNet for crops of one size.
+class Trunk(nn.Module):
+    """GoogLeNet up to its last Inception module.
 
     Args:
-        classes: number of outputs.
-        crop_size: S, the side of the square crops in pixels: at least 64, with auxiliary heads 96.
         architecture: which of the network's variants.
-        auxiliary: with the two heads after 4a and 4d that help training.
-
-    Raises:
-        ValueError: the crops are too small for the network.
     """
 
-    def __init__(
-        self,
-        classes: int,
-        *,
-        crop_size: int = 224,
-        architecture: Architecture | None = None,
-        auxiliary: bool = False,
-    ) -> None:
+    def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        smallest = SMALLEST_CROP_WITH_AUXILIARY if auxiliary else SMALLEST_CROP
-        if crop_size < smallest:
-            heads = "with auxiliary heads " if auxiliary else ""
-            raise ValueError(f"crops must be {heads}at least {smallest} pixels, not {crop_size}")
-        self.architecture = net = architecture or Architecture()
+        self.architecture = net = architecture
         batchnorm = net.normalisation == "batchnorm"
         torchvision = net.variant == "torchvision"
-        c64, c192 = net.channels(64), net.channels(192)
         lrn = net.normalisation == "lrn"
+        c64, c192 = net.channels(64), net.channels(192)
 
         if net.stem == "dense":
             conv1 = {"7x7_s2": Convolution(3, c64, 7, stride=2, batchnorm=batchnorm)}
@@ -92,37 +75,16 @@ class GoogLeNet(nn.Module):
         self.conv2 = nn.ModuleDict(conv2)
         self.norm2 = LocalResponseNorm(c192) if lrn else nn.Identity()
 
-        channels = c192
+        self.channels = c192
+        """Of the last map."""
         for name, table in INCEPTIONS.items():
             branches = Branches(*map(net.channels, table))
             five = 3 if torchvision else 5
-            module = Inception(channels, branches, five=five, batchnorm=batchnorm)
+            module = Inception(self.channels, branches, five=five, batchnorm=batchnorm)
             self.add_module(f"inception_{name}", module)
-            channels = module.channels
-            if auxiliary and name in ("4a", "4d"):
-                head = Auxiliary(channels, crop_size, classes, net)
-                self.add_module("loss1" if name == "4a" else "loss2", head)
-        self.auxiliary = auxiliary
-
+            self.channels = module.channels
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.pool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True) if torchvision else self.pool
-        self.dropout = nn.Dropout(0.2 if torchvision else 0.4)
-        self.classifier = nn.Linear(channels, classes)
-        self.apply(_initialise)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits `[N, classes]` of normalised crops `[N, 3, S, S]`."""
-        x, _, _ = self.features(x)
-        return self._classify(x)
-
-    def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of the network and of its heads after 4a and 4d, each `[N, classes]`."""
-        x, after_4a, after_4d = self.features(x)
-        return (
-            self._classify(x),
-            self.get_submodule("loss1")(after_4a),
-            self.get_submodule("loss2")(after_4d),
-        )
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The outputs of 5b, 4a and 4d for crops `[N, 3, S, S]`; sides are for S = 224."""
@@ -146,9 +108,67 @@ class GoogLeNet(nn.Module):
             x = self.get_submodule(f"inception_{name}")(x)
         return x
 
+
+class GoogLeNet(Trunk):
+    """GoogLeNet for crops of one size.
+
+    Args:
+        classes: number of outputs.
+        crop_size: S, the side of the square crops in pixels: at least 64, with auxiliary heads 96.
+        architecture: which of the network's variants.
+        auxiliary: with the two heads after 4a and 4d that help training.
+
+    Raises:
+        ValueError: the crops are too small for the network.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        crop_size: int = 224,
+        architecture: Architecture | None = None,
+        auxiliary: bool = False,
+    ) -> None:
+        smallest = SMALLEST_CROP_WITH_AUXILIARY if auxiliary else SMALLEST_CROP
+        if crop_size < smallest:
+            heads = "with auxiliary heads " if auxiliary else ""
+            raise ValueError(f"crops must be {heads}at least {smallest} pixels, not {crop_size}")
+        net = architecture or Architecture()
+        super().__init__(net)
+        self.auxiliary = auxiliary
+        if auxiliary:
+            after_4a, after_4d = (self.get_submodule(f"inception_{n}") for n in ("4a", "4d"))
+            self.loss1 = Auxiliary(cast(Inception, after_4a).channels, crop_size, classes, net)
+            self.loss2 = Auxiliary(cast(Inception, after_4d).channels, crop_size, classes, net)
+        self.dropout = nn.Dropout(0.2 if net.variant == "torchvision" else 0.4)
+        self.classifier = nn.Linear(self.channels, classes)
+        self.apply(initialise)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits `[N, classes]` of normalised crops `[N, 3, S, S]`."""
+        x, _, _ = self.features(x)
+        return self._classify(x)
+
+    def forward_with_auxiliary(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of the network and of its heads after 4a and 4d, each `[N, classes]`."""
+        x, after_4a, after_4d = self.features(x)
+        return self._classify(x), self.loss1(after_4a), self.loss2(after_4d)
+
     def _classify(self, x: Tensor) -> Tensor:
         x = x.mean(dim=(2, 3))  # [N, 1024]: the average pooling over the whole map
         return cast(Tensor, self.classifier(self.dropout(x)))
+
+
+def map_sides(size: int, architecture: Architecture) -> tuple[int, int]:
+    """The sides of the maps of stages 4 and 5 for crops of a size.
+
+    The first convolution rounds up; Caffe's max-poolings, 3x3 with stride 2, count so that odd
+    sides are halved rounding down.
+    """
+    fourth = math.ceil(size / 2) // 2 // 2 // 2
+    fifth = math.ceil(fourth / 2) if architecture.variant == "torchvision" else fourth // 2
+    return fourth, fifth
 
 
 class Convolution(nn.Conv2d):
@@ -198,9 +218,7 @@ class Auxiliary(nn.Module):
     def __init__(self, channels: int, crop_size: int, classes: int, net: Architecture) -> None:
         super().__init__()
         torchvision = net.variant == "torchvision"
-        side = crop_size
-        for _ in range(4):  # conv1 and three max-poolings, each rounding up
-            side = math.ceil(side / 2)
+        side, _ = map_sides(crop_size, net)
         self.pool = nn.AdaptiveAvgPool2d(4) if torchvision else nn.AvgPool2d(5, stride=3)
         pooled = 4 if torchvision else (side - 5) // 3 + 1
         self.conv = Convolution(channels, 128, 1, batchnorm=net.normalisation == "batchnorm")
@@ -244,7 +262,7 @@ class LocalResponseNorm(nn.Module):
         return root.sqrt().mul_(root).mul_(x)  # a third of the memory traffic
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """As Caffe's `bvlc_googlenet` starts: "xavier" by the fan-in, biases of convolutions 0.2."""
     if isinstance(module, nn.Conv2d | nn.Linear):
         bound = math.sqrt(3 / module.weight[0].numel())

@@ -79,6 +79,30 @@ class Member(MemberRecipe):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class MultiBoxRecipe(Frozen):
+    """What is to be said of MultiBox's network beside its weights, which have the priors."""
+
+    size: int = Field(224, ge=64)
+    """S, the side of the square pictures that it sees, in pixels."""
+    priors: int = Field(200, ge=1)
+    """K, their number."""
+    spread: float = Field(0.05, gt=0)
+    """The unit of what the network adds to priors, and of locations in the loss, as a share of the
+    picture's sides: about how far objects are from their priors."""
+    hidden: int = Field(512, ge=1)
+    """Width of the hidden layer."""
+    architecture: Architecture = Architecture()
+    """Of the trunk."""
+    normalisation: Normalisation = Normalisation()
+
+
+class BundledMultiBox(MultiBoxRecipe):
+    """MultiBox in a bundle."""
+
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Description(Frozen):
     """What members have in common."""
 
@@ -102,6 +126,7 @@ class Manifest(Description):
     """The content of `bundle.json`."""
 
     members: tuple[Member, ...] = Field(min_length=1)
+    multibox: BundledMultiBox | None = None
 
 
 class Recipe(Description):
@@ -110,6 +135,7 @@ class Recipe(Description):
     card: str
     """The text of `MODEL_CARD.md`."""
     members: tuple[MemberRecipe, ...] = Field(min_length=1)
+    multibox: MultiBoxRecipe | None = None
 
 
 class TrainedMember(MemberRecipe):
@@ -119,3 +145,10 @@ class TrainedMember(MemberRecipe):
     normalisation: Normalisation
     training: Mapping[str, Any]
     """For the model card: data, start, recipe, time, hardware, versions, scores."""
+
+
+class TrainedMultiBox(MultiBoxRecipe):
+    """What a training says of the MultiBox that it made."""
+
+    training: Mapping[str, Any]
+    """For the model card."""

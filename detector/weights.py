@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -12,7 +13,9 @@ from safetensors.torch import load
 from torch import Tensor
 
 from detector.errors import BundleError
-from detector.googlenet import GoogLeNet
+from detector.googlenet import Trunk
+
+Network = TypeVar("Network", bound=Trunk)
 
 
 def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
@@ -48,19 +51,18 @@ def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(
-    network: GoogLeNet, weights: dict[str, Tensor], file: Path, *, new: tuple[str, ...] = ()
+    network: Trunk, weights: dict[str, Tensor], file: Path, *, new: tuple[str, ...] = ()
 ) -> None:
     """Put weights into a network; all names and shapes must be the network's.
 
     Args:
-        new: layers that keep the weights they have; the file may lack them or have others.
+        new: layers that keep what they have; the file may lack them or have others.
 
     Raises:
         BundleError: naming `file` and the first tensor that is missing, unknown or misshapen.
     """
-    kept = tuple(f"{layer}." for layer in new)
-    weights = {name: tensor for name, tensor in weights.items() if not name.startswith(kept)}
-    expected = {n: t for n, t in network.state_dict().items() if not n.startswith(kept)}
+    weights = {n: tensor for n, tensor in weights.items() if n.partition(".")[0] not in new}
+    expected = {n: t for n, t in network.state_dict().items() if n.partition(".")[0] not in new}
     for name, tensor in expected.items():
         if name not in weights:
             raise BundleError(file, f"lacks {name}, which this architecture has")
@@ -102,20 +104,21 @@ def _from_torchvision(name: str) -> str:
 
 
 def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as a bundle stores them: in float16, but for BatchNorm's statistics.
+    """Weights as a bundle stores them: in float16, but for BatchNorm's statistics and priors.
 
-    Those keep their type, for the variance of a layer that sees pixels is beyond float16's range.
+    Those keep their type: the variance of a layer that sees pixels is beyond float16's range, and
+    locations count from the priors.
     """
     return {
         name: tensor.contiguous()
-        if ".norm.running_" in name or not tensor.is_floating_point()
+        if ".norm.running_" in name or name == "priors" or not tensor.is_floating_point()
         else tensor.to(torch.float16).contiguous()
         for name, tensor in weights.items()
     }
 
 
-def as_shipped(network: GoogLeNet) -> GoogLeNet:
-    """A copy of a network, ready to classify, with its weights rounded as a bundle stores them."""
+def as_shipped(network: Network) -> Network:
+    """A copy of a network, ready to use, with its weights rounded as a bundle stores them."""
     shipped = copy.deepcopy(network).eval()
     shipped.load_state_dict(half_precision(network.state_dict()))
     return shipped

@@ -16,7 +16,7 @@ from detector.batch.journal import Journal
 from detector.batch.local import Task, available_cores, prepare_ahead
 from detector.batch.reporting import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
-from detector.errors import FormatError, ImageError
+from detector.errors import ImageError
 from detector.formats.files import encode
 from detector.formats.native import Failure
 from detector.formats.proposals import from_json, to_json
@@ -114,11 +114,5 @@ def _is_finished(journal: Journal, name: str, path: Path) -> bool:
 
 def _read(journal: Journal, image: AnnotatedImage, file: Path) -> Photo:
     record = journal[image.file]
-    size, annotated = (record["width"], record["height"]), (image.width, image.height)
-    if size != annotated:
-        raise FormatError(
-            file,
-            f"is {size[0]}x{size[1]} (upright), but its annotations say "
-            f"{annotated[0]}x{annotated[1]}",
-        )
+    image.check_size(file, record["width"], record["height"])
     return Photo(file, image, from_json(record), record["seconds"])

@@ -26,7 +26,7 @@ from detector.settings import Frozen, check, merge, parse_assignment, read_toml
 
 if TYPE_CHECKING:
     from detector.batch.reporting import Reports
-    from detector.training.regions import DataSet
+    from detector.training.data_set import DataSet
 
 Settings = TypeVar("Settings", bound=Frozen)
 
@@ -166,7 +166,7 @@ def _shipped_weights() -> Path:
 def _data_set(
     arguments: argparse.Namespace, path: Path, split: str, images: Path | None
 ) -> DataSet:
-    from detector.training.regions import DataSet
+    from detector.training.data_set import DataSet
 
     if arguments.format == "coco":
         truth, folder = coco.read(path), images or path.with_suffix("")

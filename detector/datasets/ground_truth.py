@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.errors import FormatError
 from proposals.types import Boxes
 
 
@@ -32,6 +34,19 @@ class AnnotatedImage:
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
     number: int | None = None
+
+    def check_size(self, photo: Path, width: int, height: int) -> None:
+        """Hold the photo's own size, upright, against that of its annotations.
+
+        Raises:
+            FormatError: they differ.
+        """
+        if (width, height) != (self.width, self.height):
+            raise FormatError(
+                photo,
+                f"is {width}x{height} (upright), but its annotations say "
+                f"{self.width}x{self.height}",
+            )
 
 
 @dataclass(frozen=True, eq=False)

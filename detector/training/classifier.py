@@ -31,7 +31,7 @@ from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS
 from detector.training.ahead import Ahead
 from detector.training.distortion import distort, draw_distortions
-from detector.training.loop import CHECKPOINT, Loop
+from detector.training.loop import Loop, check_folder
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos
@@ -79,8 +79,7 @@ def train(
         raise FormatError(data, "must have a folder of photos for each of two or more classes")
     photos = find_labelled(data, labels)
     held_out = find_labelled(validation, labels) if validation else []
-    if not resume and (out / CHECKPOINT).exists():
-        raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
+    check_folder(out, resume=resume)
     with Group() as group:
         chosen = choose_device(group.device(device))
         network = build(recipe, len(labels), weights, seed)
@@ -151,7 +150,7 @@ class PatchTask:
         photos: list[tuple[Path, int]],
         held_out: list[tuple[Path, int]],
         recipe: ClassifierTraining,
-        loop: Loop,
+        loop: Loop[GoogLeNet],
         *,
         seed: int,
     ) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from detector.backends.pytorch import choose_precision
 from detector.batch.reporting import Report
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.formats.files import encode, replacing
-from detector.googlenet import GoogLeNet
+from detector.googlenet import Trunk
 from detector.training.parallel import Group
 from detector.training.settings import Optimisation, Run
 
@@ -33,19 +33,33 @@ CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
 
 
-class Task(Protocol):
+Network = TypeVar("Network", bound=Trunk)
+Trained = TypeVar("Trained", bound=Trunk, contravariant=True)
+
+
+class Task(Protocol[Trained]):
     """What a loop trains a network to do."""
 
-    def loss(self, network: GoogLeNet, step: int) -> Tensor:
+    def loss(self, network: Trained, step: int) -> Tensor:
         """The mean loss of this process's part of a step's batch."""
         ...
 
-    def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
+    def validate(self, network: Trained, step: int) -> Mapping[str, Any]:
         """What to record of the network at this step; empty where there is nothing."""
         ...
 
 
-class Loop:
+def check_folder(out: Path, *, resume: bool) -> None:
+    """See that a new training does not overwrite another's checkpoint.
+
+    Raises:
+        SettingsError: it would.
+    """
+    if not resume and (out / CHECKPOINT).exists():
+        raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
+
+
+class Loop(Generic[Network]):
     """A training of one network.
 
     Args:
@@ -66,7 +80,7 @@ class Loop:
 
     def __init__(
         self,
-        network: GoogLeNet,
+        network: Network,
         *,
         heads: Sequence[str],
         optimisation: Optimisation,
@@ -102,7 +116,7 @@ class Loop:
             if optimisation.averaging
         }
 
-    def run(self, task: Task, report: Report, *, validate_every: int) -> None:
+    def run(self, task: Task[Network], report: Report, *, validate_every: int) -> None:
         """Train until the last step, and validate the result.
 
         Raises:
@@ -159,7 +173,7 @@ class Loop:
         finally:
             self.network.load_state_dict(own)
 
-    def _step(self, task: Task) -> Tensor:
+    def _step(self, task: Task[Network]) -> Tensor:
         """One update of the weights; returns the loss, which stays on the device."""
         factor = self.factor(self.step)
         for group in self.optimiser.param_groups:
@@ -177,7 +191,7 @@ class Loop:
         self._average()
         return loss.detach()
 
-    def _validate(self, task: Task, log: BinaryIO | None) -> None:
+    def _validate(self, task: Task[Network], log: BinaryIO | None) -> None:
         with self.averaged():
             found = task.validate(self.network, self.step)
         if found:

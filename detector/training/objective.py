@@ -6,11 +6,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from detector.googlenet import GoogLeNet
-from detector.training.settings import Optimisation
+from detector.training.settings import ClassifierOptimisation
 
 
 def classification_loss(
-    network: GoogLeNet, crops: Tensor, labels: Tensor, optimisation: Optimisation
+    network: GoogLeNet, crops: Tensor, labels: Tensor, optimisation: ClassifierOptimisation
 ) -> Tensor:
     """The mean loss of crops `[N, S, S, 3]` with labels `int64 [N]`.
 

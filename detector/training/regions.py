@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from detector.backends.pytorch import choose_device
 from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.batch.reporting import Reports, silence
 from detector.card import MEMBER, WEIGHTS
-from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import SettingsError, TrainingError
 from detector.formats.files import replacing
 from detector.formats.native import Failure
@@ -29,7 +29,8 @@ from detector.manifest import TrainedMember
 from detector.training.ahead import Ahead
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
-from detector.training.loop import CHECKPOINT, Loop
+from detector.training.data_set import DataSet
+from detector.training.loop import Loop, check_folder
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos
@@ -49,16 +50,6 @@ HEADS = ("classifier", *AUXILIARY_HEADS)
 
 HEAD_SPREAD = 0.01
 """The standard deviation of a new last layer's weights, as R-CNN's prototxt has it."""
-
-
-class DataSet(NamedTuple):
-    """Annotated photos."""
-
-    file: Path
-    """Where the annotations come from."""
-    truth: GroundTruth
-    folder: Path
-    """The folder that the names of images are relative to."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +94,7 @@ def train(
     check_classes(data.truth, data.file)
     if validation and tuple(validation.truth.classes) != tuple(data.truth.classes):
         raise SettingsError(f"{validation.file}: has other classes than {data.file}")
-    if not resume and (out / CHECKPOINT).exists():
-        raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
+    check_folder(out, resume=resume)
     classes = tuple(data.truth.classes)
     with Group() as group:
         chosen = choose_device(group.device(device))
@@ -126,9 +116,13 @@ def train(
                 skipped += missing
         if not photos:
             raise TrainingError(f"{data.file}: none of its photos can be used")
+        images = [photo.image for photo in photos]
         regions = pool(((photo.image, photo.proposals.boxes) for photo in photos), recipe.sampling)
         sampler = Sampler(regions, recipe.sampling, classes)
-        described = {"data": _describe(data, photos), **start(weights, seed)}
+        described = {
+            "data": data.describe([photo.image for photo in photos]),
+            **start(weights, seed),
+        }
         loop = Loop(
             network,
             heads=HEADS,
@@ -158,7 +152,7 @@ def train(
             held_out, data.truth.classes, recipe, out=out, device=chosen, reports=reports
         )
         task = RegionTask(
-            [photo.image for photo in photos],
+            images,
             regions,
             sampler,
             kept,
@@ -261,15 +255,6 @@ class RegionTask:
         photos = self._photos.read(batch.photos.tolist())
         crops = cut_batch(batch, photos, recipe.warp, recipe.normalisation, self._device)
         return crops, torch.from_numpy(batch.labels).to(self._device)
-
-
-def _describe(data: DataSet, photos: Sequence[Photo]) -> dict[str, Any]:
-    return {
-        "annotations": data.file.name,
-        "photos": len(photos),
-        "boxes": sum(len(photo.image.boxes) for photo in photos),
-        "difficult": sum(int(photo.image.difficult.sum()) for photo in photos),
-    }
 
 
 def _write(out: Path, network: GoogLeNet, member: TrainedMember) -> None:

@@ -13,13 +13,13 @@ from safetensors.torch import save
 from detector import __version__
 from detector.batch.local import available_cores
 from detector.formats.files import replacing
-from detector.googlenet import GoogLeNet
+from detector.googlenet import Trunk
 from detector.training.loop import Loop
 
 AUXILIARY_HEADS = ("loss1", "loss2")
 
 
-def write_weights(path: Path, network: GoogLeNet) -> None:
+def write_weights(path: Path, network: Trunk) -> None:
     """Write a network's weights, without auxiliary heads, which only help training."""
     plain = {
         name: tensor.contiguous().cpu()
@@ -38,7 +38,7 @@ def start(weights: Path | None, seed: int) -> dict[str, Any]:
     return {"start": {"file": weights.name, "sha256": digest}, "seed": seed}
 
 
-def circumstances(loop: Loop) -> dict[str, Any]:
+def circumstances(loop: Loop[Any]) -> dict[str, Any]:
     """How long it took, on what, and with which versions."""
     if loop.device.type == "cuda":
         hardware = f"{loop.group.size} x {torch.cuda.get_device_name(loop.device)}"

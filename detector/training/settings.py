@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from detector.manifest import Architecture, Normalisation, Warp
+from detector.manifest import Architecture, MultiBoxRecipe, Normalisation, Warp
 from detector.settings import Frozen, ProposalSettings
+from proposals.multibox import ALPHA
 
 
 class Optimisation(Frozen):
@@ -31,13 +32,18 @@ class Optimisation(Frozen):
     averaging: float = Field(0.0, ge=0, lt=1)
     """Polyak averaging: the share of its old value that the weights' running mean keeps at each
     step. The mean is what a training gives; 0 gives the last weights."""
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    auxiliary: float = Field(0.0, ge=0)
-    """The weight in the loss of each auxiliary head, 0.3 in the paper; 0 trains without them."""
     frozen: tuple[str, ...] = ()
     """Layers that keep their weights: "conv1", "conv2", "inception_3a", …"""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the network's arithmetic; weights and their updates are float32."""
+
+
+class ClassifierOptimisation(Optimisation):
+    """The same, and how a classifier's loss is made."""
+
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    auxiliary: float = Field(0.0, ge=0)
+    """The weight in the loss of each auxiliary head, 0.3 in the paper; 0 trains without them."""
 
 
 class Augmentation(Frozen):
@@ -85,6 +91,15 @@ class ClassifierValidation(Frozen):
     """Steps."""
 
 
+class CoverageValidation(Frozen):
+    """Coverage of the objects of held-out photos by the proposals, as the training goes."""
+
+    every: PositiveInt = 1000
+    """Steps."""
+    photos: PositiveInt | Literal["all"] = "all"
+    """The first so many."""
+
+
 class Patches(Frozen):
     """The part of a photo that a classifier sees, drawn anew each time."""
 
@@ -116,6 +131,20 @@ class Sampling(Frozen):
         return self
 
 
+class Pictures(Frozen):
+    """The part of a photo that MultiBox sees, drawn anew each time."""
+
+    whole: float = Field(0.3, ge=0, le=1)
+    """The share of pictures that are whole photos."""
+    smallest: float = Field(0.1, gt=0, le=1)
+    """The least share of the photo's area that the others have."""
+    narrowest: float = Field(0.67, gt=0, le=1)
+    """The least ratio of the shares that they have of the photo's width and height."""
+    visible: float = Field(0.5, gt=0, le=1)
+    """An object is one of the picture's if it has at least this share of the object's area."""
+    batch_size: PositiveInt = 32
+
+
 class RegionTraining(Frozen):
     """The tables of `detector-train regions`. The defaults are R-CNN's."""
 
@@ -125,7 +154,7 @@ class RegionTraining(Frozen):
     proposals: ProposalSettings = ProposalSettings()
     sampling: Sampling = Sampling()
     augmentation: RegionAugmentation = RegionAugmentation()
-    optimisation: Optimisation = Optimisation()
+    optimisation: ClassifierOptimisation = ClassifierOptimisation()
     validation: Validation = Validation()
     run: Run = Run()
 
@@ -140,7 +169,7 @@ class ClassifierTraining(Frozen):
     normalisation: Normalisation = Normalisation()
     patches: Patches = Patches()
     augmentation: Augmentation = Augmentation(distortion=0.4)
-    optimisation: Optimisation = Optimisation(
+    optimisation: ClassifierOptimisation = ClassifierOptimisation(
         steps=2_400_000,
         trunk_rate=0.01,
         schedule="paper",
@@ -149,4 +178,18 @@ class ClassifierTraining(Frozen):
         auxiliary=0.3,
     )
     validation: ClassifierValidation = ClassifierValidation()
+    run: Run = Run()
+
+
+class MultiBoxTraining(MultiBoxRecipe):
+    """The keys and tables of `detector-train multibox`."""
+
+    alpha: float = Field(ALPHA, ge=0)
+    """The weight of locations in the loss."""
+    matching: Literal["priors", "boxes"] = "priors"
+    """Objects are matched with priors, or with what the network makes of them."""
+    pictures: Pictures = Pictures()
+    augmentation: Augmentation = Augmentation()
+    optimisation: Optimisation = Optimisation()
+    validation: CoverageValidation = CoverageValidation()
     run: Run = Run()

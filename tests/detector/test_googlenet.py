@@ -8,12 +8,16 @@ from typing import NamedTuple
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from detector.googlenet import Convolution, GoogLeNet, LocalResponseNorm
+from detector.googlenet import Convolution, GoogLeNet, LocalResponseNorm, Trunk, map_sides
 from detector.manifest import Architecture
 from detector.weights import load_weights, our_names
+
+TORCHVISION = Architecture(variant="torchvision", normalisation="batchnorm")
 
 
 class Row(NamedTuple):
@@ -150,6 +154,20 @@ def test_other_options() -> None:
             convolutions = [m for m in network.modules() if isinstance(m, Convolution)]
             has_norm = {isinstance(c.norm, nn.BatchNorm2d) for c in convolutions}
             assert has_norm == {normalisation == "batchnorm"}
+
+
+@given(
+    st.integers(64, 260),
+    st.sampled_from([Architecture(), TORCHVISION]),
+)
+@settings(deadline=None, max_examples=30)
+def test_sides_of_maps_of_any_crop_size(size: int, architecture: Architecture) -> None:
+    small = architecture.model_copy(update={"width": 0.1})
+    network = Trunk(small).eval()
+    last, after_4a, after_4d = network.features(torch.zeros(1, 3, size, size))
+    fourth, fifth = map_sides(size, small)
+    assert after_4a.shape[2:] == after_4d.shape[2:] == (fourth, fourth)
+    assert last.shape[2:] == (fifth, fifth)
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,9 @@ class Noise:
         return {"norm": float(sum(p.detach().square().sum() for p in network.parameters()))}
 
 
-def loop(out: Path, *, seed: int = 3, checkpoint_every: int = 2, **optimisation: Any) -> Loop:
+def loop(
+    out: Path, *, seed: int = 3, checkpoint_every: int = 2, **optimisation: Any
+) -> Loop[GoogLeNet]:
     torch.manual_seed(0)
     settings = {"steps": 5, "averaging": 0.5, "precision": "float32"} | optimisation
     return Loop(
@@ -60,7 +62,7 @@ def loop(out: Path, *, seed: int = 3, checkpoint_every: int = 2, **optimisation:
     )
 
 
-def run(made: Loop, task: Noise, *, validate_every: int = 100) -> dict[str, Tensor]:
+def run(made: Loop[GoogLeNet], task: Noise, *, validate_every: int = 100) -> dict[str, Tensor]:
     with silence(0, "step") as report:
         made.run(task, report, validate_every=validate_every)
     with made.averaged():

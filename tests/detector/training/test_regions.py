@@ -22,8 +22,9 @@ from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
 from detector.manifest import Architecture
 from detector.settings import Settings, read_toml
+from detector.training.data_set import DataSet
 from detector.training.loop import CHECKPOINT, LOG
-from detector.training.regions import DataSet, train
+from detector.training.regions import train
 from detector.training.settings import RegionTraining
 
 ROOT = Path(__file__).parents[3]

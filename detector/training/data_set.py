@@ -1,0 +1,65 @@
+"""The photos of a training, with their annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from detector.batch.local import available_cores
+from detector.batch.reporting import Reports
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.errors import ImageError
+from detector.formats.native import Failure
+from detector.images import load
+
+
+class DataSet(NamedTuple):
+    """Annotated photos."""
+
+    file: Path
+    """Where the annotations come from."""
+    truth: GroundTruth
+    folder: Path
+    """The folder that the names of images are relative to."""
+
+    def usable(
+        self, *, strict: bool, reports: Reports
+    ) -> tuple[list[AnnotatedImage], list[Failure]]:
+        """The images whose photos can be read, and the others.
+
+        Raises:
+            FormatError: a photo has another size than its annotations say.
+            ImageError: with `strict`, the first photo that cannot be used.
+        """
+        good, bad = [], []
+        images = self.truth.images
+        with ThreadPoolExecutor(available_cores()) as readers, reports(len(images), "photo") as at:
+            looked = readers.map(self._look, images)
+            for number, (image, error) in enumerate(zip(images, looked, strict=True), start=1):
+                if error is None:
+                    good.append(image)
+                elif strict:
+                    raise error
+                else:
+                    bad.append(Failure(image.file, error.code, error.message))
+                at(number, number)
+        return good, bad
+
+    def describe(self, images: Sequence[AnnotatedImage]) -> dict[str, Any]:
+        """What a model card says of the data; `images` are those that were used."""
+        return {
+            "annotations": self.file.name,
+            "photos": len(images),
+            "boxes": sum(len(image.boxes) for image in images),
+            "difficult": sum(int(image.difficult.sum()) for image in images),
+        }
+
+    def _look(self, image: AnnotatedImage) -> ImageError | None:
+        try:
+            height, width = load(self.folder / image.file, name=image.file).shape[:2]
+        except ImageError as error:
+            return error
+        image.check_size(self.folder / image.file, width, height)
+        return None

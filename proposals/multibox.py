@@ -1,0 +1,225 @@
+"""MultiBox: *Scalable Object Detection using Deep Neural Networks* (arXiv 1312.2249).
+
+A network sees a square picture, the whole image or a large part of it, and says of each of K
+boxes where it is and how likely it is an object's, whatever the class. It learns each box as what
+it differs by from a prior, the centre of a cluster of annotated boxes. In training every object is
+one box's, and every box at most one object's: the assignment that costs least.
+
+Coordinates are x1, y1, x2, y2 as shares of the picture's sides. The paper's alpha of 0.3 weighs
+the squared error of locations against the confidences' logarithms, which depends on the unit of
+locations: here it is the `spread`, about how far objects are from their priors. (With shares of
+the sides themselves the location term would be a thousandth of the other.)
+
+Letters of shapes: N pictures, S a picture's side, K priors, M objects of a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+
+from proposals.boxes import nms, overlap_by_more
+from proposals.types import Boxes, Image, Proposals
+
+SOURCE = "multibox"
+
+ALPHA = 0.3
+"""The weight of locations in the loss."""
+
+Network = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""From RGB pictures `uint8 [N, S, S, 3]` to boxes `float32 [N, K, 4]`, as shares of the sides, and
+the logits of their confidences `float32 [N, K]`."""
+
+
+class View(NamedTuple):
+    """A part of an image, as shares of its sides."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+WHOLE = View(0, 0, 1, 1)
+
+
+def cluster(boxes: Boxes, count: int, *, seed: int = 0) -> Boxes:
+    """Priors `float32 [K, 4]` by k-means on the boxes `[M, 4]` of all objects, in canonical order.
+
+    Raises:
+        ValueError: there are fewer distinct boxes than priors.
+    """
+    distinct = len(np.unique(boxes, axis=0))
+    if distinct < count:
+        raise ValueError(f"{count} priors need as many distinct boxes, not {distinct}")
+    cv2.setRNGSeed(seed)
+    ends = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-5)
+    clusters = np.zeros((len(boxes), 1), np.int32)
+    _, _, found = cv2.kmeans(
+        np.ascontiguousarray(boxes), count, clusters, ends, 3, cv2.KMEANS_PP_CENTERS
+    )
+    centres = np.asarray(found, np.float32)
+    return centres[np.lexsort(centres.T[::-1])]
+
+
+def match_priors(priors: Boxes, objects: Boxes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One prior for each object, the assignment with the least squared distances in all.
+
+    The paper's "prior matching": it does not depend on the network, which then learns diverse
+    boxes, and faster than with `match_boxes`.
+
+    Args:
+        priors: `[K, 4]`.
+        objects: `[M, 4]`. Of more than K, K have a prior.
+
+    Returns:
+        Indices of priors and of their objects, each `[min(K, M)]`.
+    """
+    return _assign(_squared_distances(priors, objects))
+
+
+def match_boxes(
+    boxes: Boxes, logits: NDArray[np.float32], objects: Boxes, spread: float, alpha: float = ALPHA
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """One predicted box for each object: the assignment with the least loss.
+
+    It takes `alpha / 2 ||l - g||² - log c + log (1 - c)` of a box with location l and confidence
+    c for an object at g.
+
+    Args:
+        boxes: `[K, 4]`.
+        logits: `[K]`, of the confidences.
+        objects: `[M, 4]`. Of more than K, K have a box.
+
+    Returns:
+        As `match_priors`.
+    """
+    costs = alpha / 2 * _squared_distances(boxes, objects) / spread**2
+    return _assign(costs - logits[:, None].astype(np.float64))
+
+
+def _squared_distances(a: Boxes, b: Boxes) -> NDArray[np.float64]:
+    """`[len(a), len(b)]`."""
+    differences = a[:, None].astype(np.float64) - b[None]
+    return np.asarray((differences**2).sum(axis=2))
+
+
+def _assign(costs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows, columns = linear_sum_assignment(costs)
+    return rows, columns
+
+
+class Targets(NamedTuple):
+    """Which boxes of which pictures are objects', and where those are."""
+
+    pictures: Tensor
+    """`int64 [T]`."""
+    boxes: Tensor
+    """`int64 [T]`, indices of the K boxes."""
+    objects: Tensor
+    """`float32 [T, 4]`."""
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        return Targets(*(part.to(device) for part in self))
+
+
+def loss(
+    boxes: Tensor, logits: Tensor, targets: Targets, *, spread: float, alpha: float = ALPHA
+) -> Tensor:
+    """The paper's F(x, l, c) for a given assignment x, its mean over the pictures.
+
+    `alpha / 2 Σ ||l - g||² - Σ log c - Σ log (1 - c)`: over the assigned boxes, the assigned ones
+    and all others. Differences are in units of the spread.
+
+    Args:
+        boxes: `[N, K, 4]`.
+        logits: `[N, K]`, of the confidences.
+        targets: the assignment.
+    """
+    where = targets.pictures, targets.boxes
+    is_object = torch.zeros_like(logits)
+    is_object[where] = 1.0
+    confidence = functional.binary_cross_entropy_with_logits(logits, is_object, reduction="sum")
+    location = ((boxes[where] - targets.objects) / spread).square().sum() / 2
+    return (alpha * location + confidence) / len(logits)
+
+
+def decode(boxes: Boxes, view: View, width: int, height: int) -> NDArray[np.float64]:
+    """Boxes `[K, 4]` of a view, as shares of its sides, in pixels of the image, clipped to it."""
+    x1, y1, x2, y2 = view
+    scale = np.array([(x2 - x1) * width, (y2 - y1) * height] * 2)
+    offset = np.array([x1 * width, y1 * height] * 2)
+    limits = np.array([width, height] * 2)
+    return np.asarray((boxes * scale + offset).clip(0, limits))
+
+
+class MultiBox:
+    """The boxes in which a network sees objects, best first.
+
+    Args:
+        network: what looks at the pictures.
+        size: S, in pixels.
+        count: how many boxes of an image are proposed at most.
+        views: the parts of an image that the network sees.
+        nms_iou: of two boxes that overlap by more, the more confident one is kept.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        size: int,
+        count: int = 200,
+        views: Sequence[View] = (WHOLE,),
+        nms_iou: float = 0.8,
+    ) -> None:
+        self.network = network
+        self.size = size
+        self.count = count
+        self.views = tuple(views)
+        self.nms_iou = nms_iou
+
+    def __call__(self, image: Image) -> Proposals:
+        """Proposals for an RGB `uint8 [H, W, 3]` image, scored by their confidences."""
+        height, width = image.shape[:2]
+        boxes, logits = self.network(np.stack([self._picture(image, view) for view in self.views]))
+        decoded = np.concatenate(
+            [
+                decode(some, view, width, height)
+                for some, view in zip(boxes, self.views, strict=True)
+            ]
+        )
+        return select(decoded, logits.ravel(), self.count, self.nms_iou)
+
+    def _picture(self, image: Image, view: View) -> Image:
+        height, width = image.shape[:2]
+        x1, y1, x2, y2 = np.round(np.array(view) * [width, height, width, height]).astype(int)
+        part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+        size = (self.size, self.size)
+        return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def select(
+    boxes: NDArray[np.float64], logits: NDArray[np.float32], count: int, nms_iou: float
+) -> Proposals:
+    """The most confident boxes `[N, 4]` as proposals: whole pixels, canonical order, distinct.
+
+    Args:
+        logits: `[N]`, of the confidences.
+    """
+    rounded = np.floor(boxes + 0.5).astype(np.float32)
+    filled = (rounded[:, 2:] > rounded[:, :2]).all(axis=1)
+    rounded, logits = rounded[filled], logits[filled]
+    kept = nms(overlap_by_more(rounded, nms_iou), logits)[:count]
+    order = kept[np.lexsort(rounded[kept].T[::-1])]
+    scores = 1 / (1 + np.exp(-logits[order].astype(np.float64)))
+    return Proposals(rounded[order], scores.astype(np.float32), np.full(len(order), SOURCE))
