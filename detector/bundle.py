@@ -17,11 +17,16 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from detector.errors import BundleError
-from detector.manifest import Description, Manifest, Member, Recipe
+from detector.manifest import BundledMultiBox, Description, Manifest, Member, Recipe
 from detector.settings import Settings, check, describe
 
 if TYPE_CHECKING:
+    import torch
+
+    from detector.backends.pytorch import Precision
     from detector.googlenet import GoogLeNet
+    from detector.localiser import Localiser
+    from proposals.multibox import MultiBox
 
 SHIPPED = Path(__file__).parent / "bundles"
 DEFAULT = "voc20"
@@ -82,24 +87,55 @@ class Bundle:
         load_weights(network, read_weights(file, data), file)
         return network.eval()
 
+    def multibox(self, count: int, device: torch.device, precision: Precision) -> MultiBox | None:
+        """MultiBox for a number of boxes, if the bundle has one and the number is not 0.
+
+        Raises:
+            BundleError: the weights are missing, altered or of another shape.
+        """
+        recipe = self.manifest.multibox
+        if recipe is None or count == 0:
+            return None
+        from detector.localiser import LocaliserBackend
+        from proposals.multibox import MultiBox
+
+        backend = LocaliserBackend(self.localiser(recipe), recipe.normalisation, device, precision)
+        return MultiBox(backend, size=recipe.size, count=count)
+
+    def localiser(self, recipe: BundledMultiBox) -> Localiser:
+        """MultiBox's network with its weights in float32.
+
+        Raises:
+            BundleError: the weights are missing, altered or of another shape.
+        """
+        from detector.localiser import Localiser
+        from detector.weights import load_weights, read_weights
+
+        file = self.directory / recipe.file
+        network = Localiser(recipe)
+        load_weights(network, read_weights(file, self._verified(recipe)), file)
+        return network.eval()
+
     def verify(self) -> None:
-        """Load every member once.
+        """Load every network once.
 
         Raises:
             BundleError: naming the first file that is missing, altered or of another architecture.
         """
         for member in self.manifest.members:
             self.network(member)
+        if self.manifest.multibox is not None:
+            self.localiser(self.manifest.multibox)
 
-    def _verified(self, member: Member) -> bytes:
-        file = self.directory / member.file
+    def _verified(self, network: Member | BundledMultiBox) -> bytes:
+        file = self.directory / network.file
         try:
             data = file.read_bytes()
         except OSError as error:
             raise BundleError(file, f"cannot be read: {error.strerror}") from error
         digest = hashlib.sha256(data).hexdigest()
-        if digest != member.sha256:
-            raise BundleError(file, f"sha256 is {digest}, but {MANIFEST} says {member.sha256}")
+        if digest != network.sha256:
+            raise BundleError(file, f"sha256 is {digest}, but {MANIFEST} says {network.sha256}")
         return data
 
 
@@ -119,23 +155,24 @@ def find(name: str | Path | None = None) -> Path:
     )
 
 
-def pack(directory: Path, recipe: Recipe, weights: Sequence[Path]) -> Bundle:
+def pack(
+    directory: Path, recipe: Recipe, weights: Sequence[Path], multibox: Path | None = None
+) -> Bundle:
     """Make a bundle from files of weights, in half precision, and verify it.
 
     Args:
         directory: to be made; it must not exist.
         recipe: all that is not weights.
         weights: a safetensors file for each member of the recipe.
+        multibox: that of MultiBox, if the recipe has one.
 
     Raises:
         BundleError: the directory exists, or a file is not one of weights or does not fit.
     """
-    from safetensors.torch import save
-
-    from detector.weights import half_precision, read_weights
-
     if directory.exists():
         raise BundleError(directory, "exists already: name a new directory")
+    if (recipe.multibox is None) != (multibox is None):
+        raise BundleError(directory, "MultiBox needs both weights and a place in the recipe")
     if len(weights) != len(recipe.members):
         counts = f"{len(recipe.members)} members, but {len(weights)} files of weights were given"
         raise BundleError(directory, counts)
@@ -145,15 +182,28 @@ def pack(directory: Path, recipe: Recipe, weights: Sequence[Path]) -> Bundle:
     members = []
     for number, (member, path) in enumerate(zip(recipe.members, weights, strict=True), start=1):
         file = f"member_{number}.safetensors"
-        data = save(half_precision(read_weights(path)))
-        (aside / file).write_bytes(data)
-        digest = hashlib.sha256(data).hexdigest()
-        members.append(Member(file=file, sha256=digest, **dict(member)))
+        members.append(Member(file=file, sha256=_store(path, aside / file), **dict(member)))
+    bundled = None
+    if recipe.multibox is not None and multibox is not None:
+        file = "multibox.safetensors"
+        digest = _store(multibox, aside / file)
+        bundled = BundledMultiBox(file=file, sha256=digest, **dict(recipe.multibox))
     described = {key: getattr(recipe, key) for key in Description.model_fields}
-    manifest = Manifest(**described, members=tuple(members))
+    manifest = Manifest(**described, members=tuple(members), multibox=bundled)
     (aside / "MODEL_CARD.md").write_text(recipe.card, encoding="utf-8")
     content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
     (aside / MANIFEST).write_text(content + "\n", encoding="utf-8")
     Bundle.load(aside).verify()
     aside.rename(directory)
     return Bundle.load(directory)
+
+
+def _store(weights: Path, file: Path) -> str:
+    """Write weights in half precision; returns the sha256 of what was written."""
+    from safetensors.torch import save
+
+    from detector.weights import half_precision, read_weights
+
+    data = save(half_precision(read_weights(weights)))
+    file.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()

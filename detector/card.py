@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from detector.errors import BundleError
-from detector.manifest import MemberRecipe, Recipe, TrainedMember
+from detector.manifest import (
+    Architecture,
+    MemberRecipe,
+    MultiBoxRecipe,
+    Recipe,
+    TrainedMember,
+    TrainedMultiBox,
+)
 from detector.settings import describe
+
+Trained = TypeVar("Trained", TrainedMember, TrainedMultiBox)
 
 MEMBER, MULTIBOX = "member.json", "multibox.json"
 WEIGHTS = "weights.safetensors"
@@ -18,27 +27,45 @@ WEIGHTS = "weights.safetensors"
 
 
 def read_member(folder: Path) -> TrainedMember:
-    """What a training says of the weights in its folder.
+    """What a training says of the member in its folder.
 
     Raises:
         BundleError: it has not ended there, or its file is not one of a training.
     """
-    file = folder / MEMBER
+    return _read(folder / MEMBER, TrainedMember)
+
+
+def read_multibox(folder: Path) -> TrainedMultiBox:
+    """What a training says of the MultiBox in its folder.
+
+    Raises:
+        BundleError: it has not ended there, or its file is not one of a training.
+    """
+    return _read(folder / MULTIBOX, TrainedMultiBox)
+
+
+def _read(file: Path, model: type[Trained]) -> Trained:
     try:
-        return TrainedMember.model_validate_json(file.read_bytes())
+        return model.model_validate_json(file.read_bytes())
     except OSError as error:
         raise BundleError(file, f"no finished training: {error.strerror}") from error
     except ValidationError as error:
-        raise BundleError(file, describe(error, TrainedMember)) from error
+        raise BundleError(file, describe(error, model)) from error
 
 
 def recipe_of(
-    members: Mapping[Path, TrainedMember], *, name: str, version: str, notes: str = ""
+    members: Mapping[Path, TrainedMember],
+    multibox: TrainedMultiBox | None = None,
+    *,
+    name: str,
+    version: str,
+    notes: str = "",
 ) -> Recipe:
     """The recipe of a bundle of trained members, with its card.
 
     Args:
         members: by the folder of each one's training.
+        multibox: what proposes boxes beside the engine, if the bundle is to have it.
         notes: what else the card should say, in Markdown: limits, licences.
 
     Raises:
@@ -55,13 +82,21 @@ def recipe_of(
         version=version,
         classes=shared.classes,
         normalisation=shared.normalisation,
-        card=card(name, version, trained, notes),
+        card=card(name, version, trained, multibox, notes),
         members=tuple(MemberRecipe(warp=m.warp, architecture=m.architecture) for m in trained),
+        multibox=multibox
+        and MultiBoxRecipe(**multibox.model_dump(include=set(MultiBoxRecipe.model_fields))),
     )
 
 
-def card(name: str, version: str, members: Sequence[TrainedMember], notes: str) -> str:
-    """A model card in Markdown: each member's data, recipe, time, hardware, versions, scores."""
+def card(
+    name: str,
+    version: str,
+    members: Sequence[TrainedMember],
+    multibox: TrainedMultiBox | None,
+    notes: str,
+) -> str:
+    """A model card in Markdown: each network's data, recipe, time, hardware, versions, scores."""
     count = f"{len(members)} GoogLeNet{'s' if len(members) > 1 else ''}"
     classes = ", ".join(members[0].classes)
     lines = [f"# {name}, version {version}", "", f"{count} for these classes: {classes}.", ""]
@@ -72,35 +107,70 @@ def card(name: str, version: str, members: Sequence[TrainedMember], notes: str) 
         lines.append("")
         if scores := member.training.get("scores"):
             lines += _scores(scores)
+    if multibox is not None:
+        lines += ["## MultiBox", "", "| | |", "|---|---|"]
+        lines += [f"| {key} | {value} |" for key, value in _multibox_facts(multibox)]
+        lines.append("")
     return "\n".join([*lines, notes.strip()]).rstrip() + "\n"
 
 
 def _facts(member: TrainedMember) -> list[tuple[str, str]]:
-    facts, warp, net = member.training, member.warp, member.architecture
-    data, recipe = facts["data"], facts["recipe"]
-    start, versions = facts["start"], facts["versions"]
-    hours, minutes = divmod(round(facts["seconds"] / 60), 60)
+    warp, recipe = member.warp, member.training["recipe"]
     tables = ("proposals", "sampling", "augmentation", "optimisation")
     return [
-        (
-            "data",
-            f"`{data['annotations']}`: {data['photos']:,} photos, {data['boxes']:,} boxes "
-            f"({data['difficult']:,} difficult)",
-        ),
-        ("start", f"`{start['file']}` (sha256 {start['sha256'][:16]}…), seed {facts['seed']}"),
-        (
-            "network",
-            f"variant {net.variant}, {net.stem} stem, normalisation {net.normalisation}, "
-            f"width {net.width:g}",
-        ),
+        *_origin(member.training),
+        ("network", _network(member.architecture)),
         (
             "crops",
             f"{warp.crop_size} pixels, context {warp.context} on each side, "
             f"{warp.resampling} resampling",
         ),
         *((table, _in_words(recipe[table])) for table in tables),
-        ("time", f"{hours} h {minutes} min on {facts['hardware']}, {facts['precision']}"),
-        ("versions", _in_words(versions)),
+        *_circumstances(member.training),
+    ]
+
+
+def _multibox_facts(multibox: TrainedMultiBox) -> list[tuple[str, str]]:
+    recipe, scores = multibox.training["recipe"], multibox.training.get("scores")
+    shape = f"{multibox.priors} priors, spread {multibox.spread:g}, hidden layer {multibox.hidden}"
+    facts = [
+        *_origin(multibox.training),
+        ("network", f"{_network(multibox.architecture)}; {shape}"),
+        ("pictures", f"{multibox.size} pixels; {_in_words(recipe['pictures'])}"),
+        ("loss", f"alpha {recipe['alpha']:g}, objects matched with {recipe['matching']}"),
+        *((table, _in_words(recipe[table])) for table in ("augmentation", "optimisation")),
+        *_circumstances(multibox.training),
+    ]
+    if scores:
+        covered = f"{_percent(scores['coverage'])} % of the objects in {scores['images']} held-out"
+        facts.append(("coverage", f"{covered} photos, by {scores['count']} boxes each"))
+    return facts
+
+
+def _origin(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    data, start = training["data"], training["start"]
+    return [
+        (
+            "data",
+            f"`{data['annotations']}`: {data['photos']:,} photos, {data['boxes']:,} boxes "
+            f"({data['difficult']:,} difficult)",
+        ),
+        ("start", f"`{start['file']}` (sha256 {start['sha256'][:16]}…), seed {training['seed']}"),
+    ]
+
+
+def _network(net: Architecture) -> str:
+    return (
+        f"variant {net.variant}, {net.stem} stem, normalisation {net.normalisation}, "
+        f"width {net.width:g}"
+    )
+
+
+def _circumstances(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    hours, minutes = divmod(round(training["seconds"] / 60), 60)
+    return [
+        ("time", f"{hours} h {minutes} min on {training['hardware']}, {training['precision']}"),
+        ("versions", _in_words(training["versions"])),
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ from detector.images import Source
 from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
 from proposals import Image, Proposals
+from proposals.merge import merge
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Detector:
             classes=1 + len(self.classes),
             batch_size=self.settings.classifier.batch_size,
         )
+        self.multibox = bundle.multibox(self.settings.multibox.count, self.device, self.precision)
         self.preparation = Preparation(self.settings)
 
     @classmethod
@@ -126,7 +128,7 @@ class Detector:
             ImageError: the image cannot be used.
         """
         prepared = self.preparation.source(source)
-        return self.finish(prepared)
+        return self.finish(self.localise(prepared))
 
     def run(
         self, paths: Iterable[str | PathLike[str]], *, workers: int | None = None
@@ -141,7 +143,19 @@ class Detector:
         """
         tasks = (Task(Path(path), str(path)) for path in paths)
         for _, prepared in prepare_ahead(self.preparation, tasks, workers=workers):
-            yield self.finish(prepared)
+            yield self.finish(self.localise(prepared))
+
+    def localise(self, prepared: Prepared) -> Prepared:
+        """Add MultiBox's proposals to a prepared image's, if the bundle has one."""
+        if self.multibox is None or prepared.image is None or prepared.proposals is None:
+            return prepared
+        if prepared.given:
+            return prepared
+        started = time.perf_counter()
+        proposals = merge(prepared.proposals, self.multibox(prepared.image))
+        seconds = dict(prepared.seconds)
+        seconds["proposals"] += time.perf_counter() - started
+        return replace(prepared, proposals=proposals, seconds=seconds)
 
     def finish(self, prepared: Prepared) -> Result:
         """Classify a prepared image's proposals and select its detections."""
@@ -183,7 +197,8 @@ class Detector:
 
     def close(self) -> None:
         """Let go of the networks."""
-        self.__dict__.pop("ensemble", None)
+        for networks in ("ensemble", "multibox"):
+            self.__dict__.pop(networks, None)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

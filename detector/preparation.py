@@ -25,13 +25,15 @@ class Prepared:
     """An image with its proposals, or the reason why there is none.
 
     `seconds` has the time of each stage done; `digest` is the sha256 of a file's bytes, empty
-    where there is no file.
+    where there is no file. `given` says that the proposals came from a file: no other source is
+    asked.
     """
 
     seconds: dict[str, float]
     digest: str = ""
     image: Image | None = None
     proposals: Proposals | None = None
+    given: bool = False
     error: ImageError | None = None
 
 
@@ -67,7 +69,8 @@ class Preparation:
             digest = hashlib.sha256(data).hexdigest()
             image = load(data, name=name, max_pixels=self._max_pixels)
             seconds["decode"] = time.perf_counter() - started
-            return Prepared(seconds, digest, image, self._propose(image, name, seconds))
+            proposals = self._propose(image, name, seconds)
+            return Prepared(seconds, digest, image, proposals, self._given_path is not None)
         except ImageError as error:
             return Prepared(seconds, digest, error=type(error)(name, error.message))
         except (MemoryError, cv2.error) as error:  # the next run tries again: no digest

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PlainSerializer,
     PositiveInt,
     ValidationError,
@@ -68,6 +69,13 @@ class ProposalSettings(Frozen):
     superpixels: Superpixels = "doubled"
 
 
+class MultiBoxSettings(Frozen):
+    """What MultiBox adds to the proposals, where a bundle has one."""
+
+    count: NonNegativeInt = 200
+    """Boxes an image, at most; near-duplicates of the engine's are dropped."""
+
+
 class ClassifierSettings(Frozen):
     """How proposals are classified."""
 
@@ -98,6 +106,7 @@ class Settings(Frozen):
 
     images: ImageSettings = ImageSettings()
     proposals: ProposalSettings = ProposalSettings()
+    multibox: MultiBoxSettings = MultiBoxSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     detections: DetectionSettings = DetectionSettings()
 

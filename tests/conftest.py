@@ -16,7 +16,8 @@ from safetensors.torch import save_file
 from detector import Detector
 from detector.bundle import Bundle, pack
 from detector.googlenet import GoogLeNet
-from detector.manifest import Recipe
+from detector.localiser import Localiser
+from detector.manifest import Architecture, MultiBoxRecipe, Recipe
 from proposals import Image
 
 DATA = Path(os.environ.get("DETECTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -98,6 +99,33 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_weights: list[Pat
 def tiny_detector(tiny_bundle: Bundle) -> Iterator[Detector]:
     with Detector(tiny_bundle, device="cpu") as detector:
         yield detector
+
+
+@pytest.fixture(scope="session")
+def tiny_multibox(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiBoxRecipe, Path]:
+    """A MultiBox of 30 seeded random priors, and its weights."""
+    recipe = MultiBoxRecipe(
+        size=64, priors=30, hidden=8, architecture=Architecture(width=0.25, normalisation="none")
+    )
+    corners = np.random.default_rng(0).random((30, 2, 2), np.float32)
+    priors = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("multibox") / "weights.safetensors"
+    save_file(Localiser(recipe, priors).state_dict(), path)
+    return recipe, path
+
+
+@pytest.fixture(scope="session")
+def multibox_bundle(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_weights: list[Path],
+    tiny_multibox: tuple[MultiBoxRecipe, Path],
+) -> Bundle:
+    """The tiny bundle with a MultiBox."""
+    multibox, weights = tiny_multibox
+    recipe = RECIPE.model_copy(update={"multibox": multibox})
+    directory = tmp_path_factory.mktemp("bundles") / "with_multibox"
+    return pack(directory, recipe, tiny_weights, weights)
 
 
 def scene(seed: int, width: int = 120, height: int = 90) -> Image:

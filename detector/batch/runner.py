@@ -106,6 +106,7 @@ def run(
                     yield Task(path, name)
 
         for task, prepared in prepare_ahead(preparation, unfinished(), workers=workers):
+            prepared = detector.localise(prepared)
             result = detector.finish(prepared)
             record = _record(task.name, result)
             digest = {"digest": prepared.digest}

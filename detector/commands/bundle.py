@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from detector.bundle import Bundle, pack
-from detector.card import WEIGHTS, read_member, recipe_of
+from detector.card import WEIGHTS, read_member, read_multibox, recipe_of
 from detector.commands.options import DONE, Arguments, add_action, main, parser
 from detector.errors import FormatError, SettingsError
 from detector.manifest import Recipe
@@ -27,6 +27,7 @@ def command(arguments: Arguments = None) -> int:
 
     add = add_action(actions, "pack", _pack, "make a bundle of trained members").add_argument
     add("--members", type=Path, nargs="+", metavar="DIR", help="what detector-train made")
+    add("--multibox", type=Path, metavar="DIR", help="with --members: likewise")
     add("--name", metavar="NAME", help="with --members: of the bundle (default: --out's)")
     add("--bundle-version", default="1.0.0", metavar="V", help="with --members: of the bundle")
     add("--notes", type=Path, metavar="FILE.md", help="with --members: more for the model card")
@@ -51,7 +52,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     bundle = Bundle.load(arguments.bundle)
     bundle.verify()
     members = len(bundle.manifest.members)
-    print(f"{bundle.directory}: sound, {members} of {members} members verified")
+    multibox = " and MultiBox" if bundle.manifest.multibox else ""
+    print(f"{bundle.directory}: sound, {members} of {members} members{multibox} verified")
     return DONE
 
 
@@ -61,11 +63,13 @@ def _pack(arguments: argparse.Namespace) -> int:
     if arguments.members:
         recipe = _recipe_of_members(arguments)
         weights = [folder / WEIGHTS for folder in arguments.members]
+        multibox = arguments.multibox and arguments.multibox / WEIGHTS
     else:
         content = read_toml(arguments.config)
         check(Recipe, content, str(arguments.config))
         recipe, weights = Recipe.model_validate(content), arguments.weights or []
-    bundle = pack(arguments.out, recipe, weights)
+        multibox = None
+    bundle = pack(arguments.out, recipe, weights, multibox)
     print(f"{bundle.directory}: made and verified, sha256 {bundle.sha256}")
     return DONE
 
@@ -76,9 +80,11 @@ def _recipe_of_members(arguments: argparse.Namespace) -> Recipe:
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(arguments.notes, f"cannot be read: {error}") from error
     members = {folder: read_member(folder) for folder in arguments.members}
+    multibox = arguments.multibox and read_multibox(arguments.multibox)
     name = arguments.name or arguments.out.name
+    version = arguments.bundle_version
     try:
-        return recipe_of(members, name=name, version=arguments.bundle_version, notes=notes)
+        return recipe_of(members, multibox, name=name, version=version, notes=notes)
     except ValidationError as error:
         raise SettingsError(f"--name {name}: {describe(error, Recipe)}") from error
 

@@ -6,13 +6,14 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from detector.batch.inputs import Input
-from detector.batch.proposal_cache import cache_path, gather
+from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.bundle import Bundle
 from detector.commands import tables
 from detector.commands.options import (
@@ -26,6 +27,7 @@ from detector.commands.options import (
     parser,
 )
 from detector.commands.progress import Progress
+from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
@@ -33,8 +35,12 @@ from detector.evaluation.bootstrap import compare
 from detector.formats import native
 from detector.formats.files import replacing
 from detector.formats.proposals import ProposalsFile
+from detector.images import load
 from detector.settings import Settings
-from proposals import ENGINES
+from proposals import ENGINES, Proposals
+
+if TYPE_CHECKING:
+    from proposals.multibox import MultiBox
 
 RULES = ("coco", "voc2007", "voc2012")
 
@@ -172,8 +178,11 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
     failures: Sequence[native.Failure] = ()
     seconds = None
     if arguments.proposals in ENGINES:
+        from detector.backends.pytorch import choose_device, choose_precision
+
         choice = {"engine": arguments.proposals}
-        settings = _settings(arguments, Bundle.load(arguments.bundle)).replace(proposals=choice)
+        bundle = Bundle.load(arguments.bundle)
+        settings = _settings(arguments, bundle).replace(proposals=choice)
         photos, failures = gather(
             truth.images,
             folder,
@@ -182,8 +191,13 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
             workers=arguments.workers,
             reports=lambda total, unit: Progress(total, unit=unit, quiet=arguments.quiet),
         )
-        found = [(photo.image, photo.proposals) for photo in photos]
         seconds = sum(photo.seconds for photo in photos) / max(1, len(photos))
+        found = [(photo.image, photo.proposals) for photo in photos]
+        device = choose_device(arguments.device)
+        precision = choose_precision(settings.classifier.precision, device)
+        if multibox := bundle.multibox(settings.multibox.count, device, precision):
+            found, more = _with_multibox(photos, multibox, arguments)
+            seconds += more
     else:
         file = ProposalsFile(Path(arguments.proposals))
         found = [(i, file.get(i.file, i.width, i.height)) for i in truth.images]
@@ -194,6 +208,23 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
     if not arguments.quiet:
         tables.print_proposals(qualities, len(found))
     return SOME_FAILED if failures else DONE
+
+
+def _with_multibox(
+    photos: Sequence[Photo], multibox: MultiBox, arguments: argparse.Namespace
+) -> tuple[list[tuple[AnnotatedImage, Proposals]], float]:
+    """The engine's proposals merged with MultiBox's, and the seconds an image that those took."""
+    from proposals.merge import merge
+
+    found, seconds = [], 0.0
+    with Progress(len(photos), unit="image", quiet=arguments.quiet) as progress:
+        for number, photo in enumerate(photos, start=1):
+            image = load(photo.file)
+            started = time.perf_counter()
+            found.append((photo.image, merge(photo.proposals, multibox(image))))
+            seconds += time.perf_counter() - started
+            progress(number, number)
+    return found, seconds / max(1, len(photos))
 
 
 def _detect(

@@ -36,17 +36,21 @@ TREES = {"voc": voc, "ilsvrc": ilsvrc}
 def command(arguments: Arguments = None) -> int:
     """The entry point; returns the exit code."""
     made = parser("detector-train", "Train networks on photos of one's own.")
-    actions = made.add_subparsers(metavar="regions|classifier", required=True)
+    actions = made.add_subparsers(metavar="regions|multibox|classifier", required=True)
 
     regions = add_action(actions, "regions", _regions, "a bundle's member, from annotated photos")
+    multibox = add_action(actions, "multibox", _multibox, "a bundle's MultiBox, likewise")
+    for action in (regions, multibox):
+        add = action.add_argument
+        add("--data", type=Path, metavar="PATH", help="annotations.json, or a tree")
+        add("--images", type=Path, metavar="DIR", help="where the photos are (by the data)")
+        add("--format", choices=("coco", *TREES), default="coco", help="of the data")
+        add("--split", default="train", metavar="NAME", help="of a voc or ilsvrc tree")
+        add("--validation", metavar="PATH|NAME", help="held-out annotations, or a tree's split")
+        add("--validation-images", type=Path, metavar="DIR", help="where their photos are")
+        add("--strict", action="store_true", help="a photo that cannot be used is an error")
+        add("--weights", type=Path, metavar="FILE", help="to start from (the shipped bundle's)")
     add = regions.add_argument
-    add("--data", type=Path, metavar="PATH", help="annotations.json, or a tree")
-    add("--images", type=Path, metavar="DIR", help="where the photos are (default: by the data)")
-    add("--format", choices=("coco", *TREES), default="coco", help="of the data")
-    add("--split", default="train", metavar="NAME", help="of a voc or ilsvrc tree")
-    add("--validation", metavar="PATH|NAME", help="held-out annotations.json, or a tree's split")
-    add("--validation-images", type=Path, metavar="DIR", help="where their photos are")
-    add("--strict", action="store_true", help="a photo that cannot be used is an error")
     add("--cache", type=Path, metavar="DIR", help="where proposals are kept (beside --out)")
     add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores)")
 
@@ -57,11 +61,8 @@ def command(arguments: Arguments = None) -> int:
     add("--data", type=Path, metavar="DIR", help="photos in a folder a class")
     add("--validation", type=Path, metavar="DIR", help="held-out photos, likewise")
 
-    regions.add_argument(
-        "--weights", type=Path, metavar="FILE", help="to start from (the shipped bundle's)"
-    )
     classifier.add_argument("--weights", type=Path, metavar="FILE", help="to start from (none)")
-    for action in (regions, classifier):
+    for action in (regions, multibox, classifier):
         add = action.add_argument
         add("--config", type=Path, metavar="FILE.toml", help="settings (configs/training/…)")
         add("--out", type=Path, metavar="DIR", help="for weights, log, checkpoint")
@@ -82,16 +83,7 @@ def _regions(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(recipe.to_toml(), end="")
         return DONE
-    data = _data_set(arguments, arguments.data, arguments.split, arguments.images)
-    validation = None
-    if arguments.validation:
-        on_tree = arguments.format in TREES
-        validation = _data_set(
-            arguments,
-            arguments.data if on_tree else Path(arguments.validation),
-            arguments.validation,
-            arguments.images if on_tree else arguments.validation_images,
-        )
+    data, validation = _data_sets(arguments)
     summary = train(
         recipe,
         data,
@@ -111,6 +103,38 @@ def _regions(arguments: argparse.Namespace) -> int:
         print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
         if scores := summary.member.training["scores"]:
             print(f"mAP {100 * scores['mean_ap']:.2f} on {scores['images']} held-out photos")
+        if summary.skipped:
+            print(f"{len(summary.skipped)} photos were left out")
+    return SOME_FAILED if summary.skipped else DONE
+
+
+def _multibox(arguments: argparse.Namespace) -> int:
+    from detector.training.multibox import train
+    from detector.training.settings import MultiBoxTraining
+
+    recipe = _settings(MultiBoxTraining, arguments)
+    if arguments.print_config:
+        print(recipe.to_toml(), end="")
+        return DONE
+    data, validation = _data_sets(arguments)
+    summary = train(
+        recipe,
+        data,
+        arguments.weights or _shipped_weights(),
+        arguments.out,
+        validation=validation,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        strict=arguments.strict,
+        device=arguments.device,
+        reports=_reports(arguments),
+    )
+    name_failures(summary.skipped)
+    if not arguments.quiet:
+        print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
+        if scores := summary.multibox.training["scores"]:
+            boxes = f"by {scores['count']} boxes in each of {scores['images']} held-out photos"
+            print(f"coverage {100 * (scores['coverage'] or 0):.2f} {boxes}")
         if summary.skipped:
             print(f"{len(summary.skipped)} photos were left out")
     return SOME_FAILED if summary.skipped else DONE
@@ -161,6 +185,20 @@ def _settings(model: type[Settings], arguments: argparse.Namespace) -> Settings:
 def _shipped_weights() -> Path:
     bundle = Bundle.load()
     return bundle.directory / bundle.manifest.members[0].file
+
+
+def _data_sets(arguments: argparse.Namespace) -> tuple[DataSet, DataSet | None]:
+    """The photos to train on, and those held out, if there are any."""
+    data = _data_set(arguments, arguments.data, arguments.split, arguments.images)
+    if not arguments.validation:
+        return data, None
+    on_tree = arguments.format in TREES
+    return data, _data_set(
+        arguments,
+        arguments.data if on_tree else Path(arguments.validation),
+        arguments.validation,
+        arguments.images if on_tree else arguments.validation_images,
+    )
 
 
 def _data_set(

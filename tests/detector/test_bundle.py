@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from detector.bundle import Bundle, find, pack
 from detector.errors import BundleError, SettingsError
-from detector.manifest import Recipe
+from detector.manifest import MultiBoxRecipe, Recipe
 
 
 @pytest.fixture
@@ -138,3 +139,22 @@ def test_packing_weights_that_do_not_fit_leaves_nothing(
     with pytest.raises(BundleError, match="has shape"):
         pack(tmp_path / "new", RECIPE, tiny_weights[:1])
     assert not (tmp_path / "new").exists()
+
+
+def test_multibox_is_verified_too(multibox_bundle: Bundle, tmp_path: Path) -> None:
+    multibox_bundle.verify()
+    copy = tmp_path / "copy"
+    shutil.copytree(multibox_bundle.directory, copy)
+    file = copy / "multibox.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(BundleError, match=r"multibox\.safetensors: sha256 is"):
+        Bundle.load(copy).verify()
+
+
+def test_multibox_keeps_its_priors(
+    multibox_bundle: Bundle, tiny_multibox: tuple[MultiBoxRecipe, Path]
+) -> None:
+    recipe = multibox_bundle.manifest.multibox
+    assert recipe is not None
+    exact = load_file(tiny_multibox[1])["priors"]
+    assert torch.equal(multibox_bundle.localiser(recipe).priors, exact)

@@ -48,7 +48,7 @@ def member(**changes: Any) -> TrainedMember:
 
 
 def test_a_card_tells_everything() -> None:
-    text = card("pets", "1.0.0", [member()], "**Limits.** It knows pets.")
+    text = card("pets", "1.0.0", [member()], None, "**Limits.** It knows pets.")
     for fact in (
         "# pets, version 1.0.0",
         "1 GoogLeNet for these classes: cat, dog.",
@@ -68,7 +68,7 @@ def test_a_card_tells_everything() -> None:
 
 
 def test_without_validation_there_are_no_scores() -> None:
-    text = card("pets", "1", [member(training=TRAINING | {"scores": {}})], "")
+    text = card("pets", "1", [member(training=TRAINING | {"scores": {}})], None, "")
     assert "held-out" not in text
     assert text.endswith("|\n")
 

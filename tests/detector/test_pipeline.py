@@ -14,6 +14,7 @@ from detector.crops import cut, normalise
 from detector.errors import NotAnImage, SettingsError, UnreadableImage
 from detector.settings import Settings
 from proposals import SelectiveSearch
+from proposals.merge import merge
 
 
 def test_the_ways_to_hand_in_an_image_agree(tiny_detector: Detector, photos: Path) -> None:
@@ -51,6 +52,30 @@ def test_boxes_are_proposals_and_scores_the_members_mean(
         column = 1 + tiny_bundle.manifest.classes.index(label)
         tolerance = 2e-5 if tiny_detector.precision == "float32" else 0.05
         assert float(mean[column]) == pytest.approx(score, abs=tolerance)
+
+
+def test_multibox_adds_its_proposals(multibox_bundle: Bundle, photos: Path) -> None:
+    with Detector(multibox_bundle, device="cpu") as detector:
+        prepared = detector.preparation.source(photos / "a.png")
+        merged = detector.localise(prepared).proposals
+        assert prepared.image is not None
+        assert prepared.proposals is not None
+        assert merged is not None
+        assert detector.multibox is not None
+        expected = merge(prepared.proposals, detector.multibox(prepared.image))
+        assert merged.boxes.tolist() == expected.boxes.tolist()
+        result = detector.detect(photos / "a.png")
+        assert result.proposals == merged.counts()
+        assert result.proposals["multibox"] > 5
+        assert next(detector.run([photos / "a.png"])).detections == result.detections
+
+
+def test_a_multibox_of_fewer_boxes_and_of_none(multibox_bundle: Bundle, photos: Path) -> None:
+    for count in (2, 0):
+        settings = Settings.read(assignments=[f"multibox.count={count}"])
+        with Detector(multibox_bundle, settings, device="cpu") as detector:
+            assert detector.detect(photos / "a.png").proposals.get("multibox", 0) <= count
+            assert (detector.multibox is None) == (count == 0)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

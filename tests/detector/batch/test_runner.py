@@ -115,6 +115,18 @@ def test_every_detection_is_one_of_the_proposals_and_they_can_be_used_again(
     assert again.read_bytes() == out.read_bytes()
 
 
+def test_multiboxes_are_written_and_not_added_to_given_ones(
+    multibox_bundle: Bundle, photos: Path, tmp_path: Path
+) -> None:
+    proposals, out, again = (tmp_path / name for name in ("p.jsonl", "dets.json", "again.json"))
+    with Detector(multibox_bundle, device="cpu") as detector:
+        detect(detector, photos, out, outputs=Outputs(out, proposals=proposals))
+        detect(detector, photos, again, given=proposals)
+    first = json.loads(proposals.read_text().splitlines()[0])
+    assert set(first["sources"]) == {"multibox", "selective_search"}
+    assert again.read_bytes() == out.read_bytes()
+
+
 def test_given_proposals_that_do_not_fit(
     tiny_detector: Detector, photos: Path, tmp_path: Path
 ) -> None:
