@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ from detector.commands.options import (
 from detector.commands.progress import Progress
 from detector.datasets import coco, ilsvrc, voc
 from detector.errors import FormatError, SettingsError
+from detector.formats.native import Failure
 from detector.settings import Frozen, check, merge, parse_assignment, read_toml
 
 if TYPE_CHECKING:
@@ -98,14 +100,10 @@ def _regions(arguments: argparse.Namespace) -> int:
         workers=arguments.workers,
         reports=_reports(arguments),
     )
-    name_failures(summary.skipped)
-    if not arguments.quiet:
-        print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
-        if scores := summary.member.training["scores"]:
-            print(f"mAP {100 * scores['mean_ap']:.2f} on {scores['images']} held-out photos")
-        if summary.skipped:
-            print(f"{len(summary.skipped)} photos were left out")
-    return SOME_FAILED if summary.skipped else DONE
+    score = ""
+    if scores := summary.member.training["scores"]:
+        score = f"mAP {100 * scores['mean_ap']:.2f} on {scores['images']} held-out photos"
+    return _end(arguments, recipe.optimisation.steps, score, summary.skipped)
 
 
 def _multibox(arguments: argparse.Namespace) -> int:
@@ -129,15 +127,11 @@ def _multibox(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         reports=_reports(arguments),
     )
-    name_failures(summary.skipped)
-    if not arguments.quiet:
-        print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
-        if scores := summary.multibox.training["scores"]:
-            boxes = f"by {scores['count']} boxes in each of {scores['images']} held-out photos"
-            print(f"coverage {100 * (scores['coverage'] or 0):.2f} {boxes}")
-        if summary.skipped:
-            print(f"{len(summary.skipped)} photos were left out")
-    return SOME_FAILED if summary.skipped else DONE
+    score = ""
+    if scores := summary.multibox.training["scores"]:
+        covered = f"coverage {100 * (scores['coverage'] or 0):.2f} by {scores['count']} boxes"
+        score = f"{covered} in each of {scores['images']} held-out photos"
+    return _end(arguments, recipe.optimisation.steps, score, summary.skipped)
 
 
 def _classifier(arguments: argparse.Namespace) -> int:
@@ -159,11 +153,24 @@ def _classifier(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         reports=_reports(arguments),
     )
+    score = ""
+    if accuracy:
+        score = f"top-1 {accuracy['top1']:.3f}, top-5 {accuracy['top5']:.3f}"
+    return _end(arguments, recipe.optimisation.steps, score)
+
+
+def _end(
+    arguments: argparse.Namespace, steps: int, score: str, skipped: Sequence[Failure] = ()
+) -> int:
+    """Say what was done; returns the exit code."""
+    name_failures(skipped)
     if not arguments.quiet:
-        print(f"{arguments.out}: trained for {recipe.optimisation.steps} steps")
-        if accuracy:
-            print(f"top-1 {accuracy['top1']:.3f}, top-5 {accuracy['top5']:.3f}")
-    return DONE
+        print(f"{arguments.out}: trained for {steps} steps")
+        if score:
+            print(score)
+        if skipped:
+            print(f"{len(skipped)} photos were left out")
+    return SOME_FAILED if skipped else DONE
 
 
 def _settings(model: type[Settings], arguments: argparse.Namespace) -> Settings:

@@ -170,3 +170,33 @@ def test_shipped_recipes_are_valid() -> None:
     for file in files:
         model = ClassifierTraining if "classifier" in file.name else RegionTraining
         model.model_validate(read_toml(file))
+
+
+def test_multibox_of_ones_own(
+    painted: Path, tiny_weights: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From annotations to a bundle whose MultiBox adds proposals."""
+    config = tmp_path / "multibox.toml"
+    config.write_text(
+        "size = 64\npriors = 6\nhidden = 16\narchitecture = { width = 0.25 }\n"
+        "pictures = { batch_size = 4 }\noptimisation = { steps = 3 }\n"
+    )
+    files = ["--data", painted, "--validation", painted, "--weights", tiny_weights[0]]
+    options = ["--config", config, "--out", tmp_path / "multibox", "--device", "cpu"]
+    assert train.command(["multibox", *map(str, files), *map(str, options)]) == 0
+    assert "by 200 boxes in each of 4 held-out photos" in capsys.readouterr().out
+    region = tmp_path / "training.toml"
+    region.write_text(
+        'warp = { crop_size = 64, resampling = "area" }\narchitecture = { width = 0.25 }\n'
+        "sampling = { foreground = 4, background = 4 }\noptimisation = { steps = 1 }\n"
+    )
+    options = ["--config", region, "--out", tmp_path / "member", "--cache", painted.parent]
+    assert train.command(["regions", *map(str, files[:2] + files[4:]), *map(str, options)]) == 0
+    parts = ["--members", tmp_path / "member", "--multibox", tmp_path / "multibox"]
+    made = ["--out", tmp_path / "mine"]
+    assert bundle.command(["pack", *map(str, parts), *map(str, made)]) == 0
+    assert "## MultiBox" in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
+    found = tmp_path / "dets.json"
+    run_it = ["--bundle", tmp_path / "mine", "--images", painted.with_suffix(""), "--out", found]
+    assert run.command(list(map(str, run_it))) == 0
+    assert all(image["proposals"]["multibox"] for image in json.loads(found.read_text())["images"])
