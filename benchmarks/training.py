@@ -81,7 +81,7 @@ def measure(recipe: RegionTraining, out: Path, rounds: int, device: str) -> tupl
         Sampler(regions, recipe.sampling, classes),
         photos,
         recipe,
-        Validator([], {}, recipe, out=out, device=chosen, reports=silence),
+        Validator([], {}, recipe, out=out, device=chosen, backend="auto", reports=silence),
         seed=0,
         device=chosen,
         group=group,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 import cv2
 import numpy as np
@@ -19,7 +19,8 @@ import PIL
 import torch
 
 from detector import __version__
-from detector.backends.pytorch import PyTorchBackend, choose_device, choose_precision
+from detector.backends.choice import BackendName, make_backend
+from detector.backends.pytorch import choose_device, choose_precision
 from detector.batch.local import Task, prepare_ahead
 from detector.bundle import Bundle
 from detector.detections import Detection, select
@@ -65,28 +66,37 @@ class Detector:
         settings: Settings | None = None,
         *,
         device: str = "auto",
-        backend: Literal["auto", "torch"] = "auto",
+        backend: BackendName = "auto",
     ) -> None:
         """Load a bundle's networks.
 
         Raises:
             BundleError: its weights are missing or altered.
-            SettingsError: the device is not there, or a class is not the bundle's.
+            SettingsError: the device is not there, the backend cannot use it, or a class is not
+                the bundle's.
         """
         self.bundle = bundle
         self.settings = settings or Settings.read(base=bundle.manifest.settings)
         self.classes = bundle.manifest.classes
         _check_classes(self.settings, self.classes)
-        if backend not in ("auto", "torch"):
-            raise SettingsError(f"backend {backend!r}: allowed are auto and torch")
         self.device = choose_device(device)
         self.precision = choose_precision(self.settings.classifier.precision, self.device)
+        self.backend = "torch" if backend == "auto" else backend
         members = bundle.manifest.members
         if self.settings.classifier.members != "all":
             members = members[: self.settings.classifier.members]
         self.ensemble = Ensemble(
             [
-                (PyTorchBackend(bundle.network(member), self.device, self.precision), member.warp)
+                (
+                    make_backend(
+                        backend,
+                        bundle.network(member),
+                        member.warp.crop_size,
+                        self.device,
+                        self.precision,
+                    ),
+                    member.warp,
+                )
                 for member in members
             ],
             bundle.manifest.normalisation,
@@ -102,7 +112,7 @@ class Detector:
         bundle: str | Path | None = None,
         *,
         device: str = "auto",
-        backend: Literal["auto", "torch"] = "auto",
+        backend: BackendName = "auto",
         preset: str = "default",
         config: Path | None = None,
     ) -> Self:
@@ -110,6 +120,7 @@ class Detector:
 
         Args:
             device: "auto", "cpu", "cuda" or "cuda:N".
+            backend: "auto", "torch" or "openvino".
             preset: "default", "fast" or "paper".
             config: a TOML file of settings that are laid over the preset's.
 
@@ -184,7 +195,7 @@ class Detector:
         return {
             "bundle": self.bundle.sha256,
             "settings": self.settings.model_dump(mode="json"),
-            "backend": f"torch {self.device.type} {self.precision}",
+            "backend": f"{self.backend} {self.device.type} {self.precision}",
             "versions": {
                 "detector": __version__,
                 "numpy": np.__version__,

@@ -68,8 +68,14 @@ def add_detector_options(to: argparse.ArgumentParser) -> None:
     add("--bundle", metavar="DIR|NAME", help="networks and classes (default: voc20)")
     add("--preset", default="default", metavar="NAME", help=f"settings: {', '.join(PRESETS)}")
     add("--config", type=Path, metavar="FILE.toml", help="settings laid over the preset's")
-    add("--backend", choices=("auto", "torch"), default="auto", help="what runs the networks")
+    add_backend_option(group)
     add_settings_options(group)
+
+
+def add_backend_option(to: argparse._ActionsContainer) -> None:
+    """What runs the networks that classify."""
+    names = ("auto", "torch", "openvino")
+    to.add_argument("--backend", choices=names, default="auto", help="what runs the networks")
 
 
 def add_settings_options(to: argparse._ActionsContainer) -> None:

@@ -14,6 +14,7 @@ from detector.commands.options import (
     SOME_FAILED,
     Arguments,
     add_action,
+    add_backend_option,
     add_settings_options,
     at_least_1,
     main,
@@ -52,6 +53,7 @@ def command(arguments: Arguments = None) -> int:
         add("--validation-images", type=Path, metavar="DIR", help="where their photos are")
         add("--strict", action="store_true", help="a photo that cannot be used is an error")
         add("--weights", type=Path, metavar="FILE", help="to start from (the shipped bundle's)")
+    add_backend_option(regions)
     add = regions.add_argument
     add("--cache", type=Path, metavar="DIR", help="where proposals are kept (beside --out)")
     add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores)")
@@ -97,6 +99,7 @@ def _regions(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         strict=arguments.strict,
         device=arguments.device,
+        backend=arguments.backend,
         workers=arguments.workers,
         reports=_reports(arguments),
     )

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.backends.choice import BackendName
 from detector.backends.pytorch import choose_device
 from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.batch.reporting import Reports, silence
@@ -72,6 +73,7 @@ def train(
     resume: bool = False,
     strict: bool = False,
     device: str = "auto",
+    backend: BackendName = "auto",
     workers: int | None = None,
     reports: Reports = silence,
 ) -> Summary:
@@ -83,6 +85,7 @@ def train(
         cache: the folder of proposals, which trainings share; `out`'s parent if not given.
         resume: go on from the checkpoint in `out`.
         strict: a photo that cannot be used is an error; otherwise it is left out.
+        backend: what runs the network in validations.
         workers: processes that compute proposals.
         reports: told how far it is.
 
@@ -149,7 +152,13 @@ def train(
             device=chosen,
         )
         validator = Validator(
-            held_out, data.truth.classes, recipe, out=out, device=chosen, reports=reports
+            held_out,
+            data.truth.classes,
+            recipe,
+            out=out,
+            device=chosen,
+            backend=backend,
+            reports=reports,
         )
         task = RegionTask(
             images,

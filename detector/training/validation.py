@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from detector.backends.pytorch import PyTorchBackend, choose_precision
+from detector.backends.choice import BackendName, make_backend
+from detector.backends.pytorch import choose_precision
 from detector.batch.journal import Journal
 from detector.batch.proposal_cache import Photo
 from detector.batch.reporting import Reports
@@ -41,10 +42,12 @@ class Validator:
         *,
         out: Path,
         device: torch.device,
+        backend: BackendName,
         reports: Reports,
     ) -> None:
         self._photos, self._classes, self._recipe = photos, classes, recipe
         self._out, self._device, self._reports = out, device, reports
+        self._backend = backend
         self._settings = Settings.read(scoring=True)
 
     def __call__(self, network: GoogLeNet, step: int, *, final: bool) -> Mapping[str, object]:
@@ -86,7 +89,10 @@ class Validator:
     def _ensemble(self, network: GoogLeNet) -> Ensemble:
         """The network alone, as a bundle has it."""
         precision = choose_precision(self._recipe.optimisation.precision, self._device)
-        backend = PyTorchBackend(as_shipped(network), self._device, precision)
+        crop_size = self._recipe.warp.crop_size
+        backend = make_backend(
+            self._backend, as_shipped(network), crop_size, self._device, precision
+        )
         return Ensemble(
             [(backend, self._recipe.warp)],
             self._recipe.normalisation,

@@ -43,7 +43,13 @@ def validator(held_out: list[Photo], out: Path, **counts: int) -> Validator:
     )
     classes = {"red": 1, "blue": 2}
     return Validator(
-        held_out, classes, recipe, out=out, device=torch.device("cpu"), reports=silence
+        held_out,
+        classes,
+        recipe,
+        out=out,
+        device=torch.device("cpu"),
+        backend="auto",
+        reports=silence,
     )
 
 

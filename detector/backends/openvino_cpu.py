@@ -1,0 +1,101 @@
+"""OpenVINO, on a processor: half as fast again as PyTorch, and faster, for the same network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import numpy as np
+import openvino as ov
+import torch
+from numpy.typing import NDArray
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
+from torch import Tensor, nn
+
+from detector.backends.pytorch import Precision
+from detector.batch.local import available_cores
+from detector.crops import Pixels
+from detector.googlenet import GoogLeNet
+
+
+class OpenVINOBackend:
+    """A network compiled by OpenVINO for this machine's processor.
+
+    Args:
+        network: in evaluation mode, in float32, on the processor.
+        crop_size: S, in pixels.
+        precision: of its arithmetic.
+    """
+
+    def __init__(self, network: GoogLeNet, crop_size: int, precision: Precision) -> None:
+        model = _convert(network, crop_size)
+        type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
+        self._requests = available_cores()
+        self._compiled = ov.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": type_,
+                "NUM_STREAMS": self._requests,
+                "INFERENCE_NUM_THREADS": self._requests,
+                "ENABLE_CPU_PINNING": False,  # processes that make proposals need the cores too
+            },
+        )
+        self._queue = ov.AsyncInferQueue(self._compiled, self._requests)
+
+    def place(self, pixels: Pixels) -> Pixels | Tensor:
+        """The same array."""
+        return pixels
+
+    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+        """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`.
+
+        The batch is shared among as many streams as there are cores.
+        """
+        parts = np.array_split(crops.numpy(), self._requests)
+        results: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(parts)
+
+        def keep(request: ov.InferRequest, place: int) -> None:
+            results[place] = request.get_output_tensor().data.copy()
+
+        self._queue.set_callback(keep)
+        for place, part in enumerate(parts):
+            if len(part):
+                self._queue.start_async({0: part}, place)
+        self._queue.wait_all()
+        return np.concatenate([result for result in results if result.size])
+
+
+class _Probabilities(nn.Module):
+    """A network with what stands before and after it: crops as they are stored, and softmax."""
+
+    def __init__(self, network: GoogLeNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor) -> Tensor:
+        return cast(Tensor, self.network(crops.permute(0, 3, 1, 2))).softmax(dim=1)
+
+
+def _convert(network: GoogLeNet, crop_size: int) -> ov.Model:
+    """The network as OpenVINO has it, for batches of any size."""
+    crops = torch.zeros(2, crop_size, crop_size, 3)
+    shapes = {"crops": {0: torch.export.Dim.DYNAMIC}}
+    exported = torch.export.export(_Probabilities(network), (crops,), dynamic_shapes=shapes)
+    with _quiet():
+        decoder = TorchFXPythonDecoder.from_exported_program(exported)
+    frontend = FrontEndManager().load_by_framework("pytorch")  # convert_model would phone home
+    return frontend.convert(frontend.load(decoder))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the decoder's warnings about operations that newer versions of torch have not."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

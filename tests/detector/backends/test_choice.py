@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detector import Detector
+from detector.backends.choice import BackendName, make_backend
+from detector.backends.pytorch import PyTorchBackend
+from detector.bundle import Bundle
+from detector.errors import SettingsError
+from detector.settings import Settings
+
+
+def test_auto_is_pytorch(tiny_bundle: Bundle) -> None:
+    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
+    made = make_backend("auto", network, 64, torch.device("cpu"), "float32")
+    assert isinstance(made, PyTorchBackend)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [
+        ("caffe", "cpu", "backend 'caffe': allowed are auto, torch and openvino"),
+        ("openvino", "cuda", "backend openvino runs on the processor, not on cuda"),
+    ],
+)
+def test_what_cannot_be(name: Any, device: str, message: str, tiny_bundle: Bundle) -> None:
+    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
+    with pytest.raises(SettingsError, match=message):
+        make_backend(name, network, 64, torch.device(device), "float32")
+
+
+def test_backends_find_the_same(tiny_bundle: Bundle, photos: Path) -> None:
+    names: tuple[BackendName, ...] = ("torch", "openvino")
+    exact = Settings.read(assignments=["classifier.precision=float32"])
+    found = []
+    for name in names:
+        with Detector(tiny_bundle, exact, device="cpu", backend=name) as detector:
+            found.append(detector.detect(photos / "a.png").detections)
+            assert detector.fingerprint["backend"] == f"{name} cpu float32"
+    for one, other in zip(*found, strict=True):
+        assert (one.label, one.box) == (other.label, other.box)
+        assert one.score == pytest.approx(other.score, abs=1e-5)
