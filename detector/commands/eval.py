@@ -277,7 +277,8 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
     if not (arguments.weights and arguments.labels):
         raise SettingsError("--classification needs --weights FILE and --labels FILE")
 
-    from detector.backends.pytorch import PyTorchBackend, choose_device, choose_precision
+    from detector.backends.choice import make_backend
+    from detector.backends.pytorch import choose_device, choose_precision
     from detector.evaluation.classification import (
         CROP_SIZE,
         find_labelled,
@@ -300,7 +301,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
     for file in files:
         network = GoogLeNet(len(labels), crop_size=CROP_SIZE).eval()
         load_weights(network, read_weights(file), file)
-        members.append(PyTorchBackend(network, device, precision))
+        members.append(make_backend(arguments.backend, network, CROP_SIZE, device, precision))
     total = len(images) * len(arguments.crops)
     with Progress(total, unit="image", quiet=arguments.quiet) as progress:
         rows = table(members, Normalisation(), images, arguments.crops, progress)

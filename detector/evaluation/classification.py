@@ -116,16 +116,21 @@ def centre_crop(image: Image, crop_size: int = CROP_SIZE) -> Image:
 
 
 def crops_of(image: Image, crops: Crops) -> list[Image]:
-    """The crops of an image, each RGB `uint8 [224, 224, 3]`."""
+    """The crops of an image, each RGB `uint8 [224, 224, 3]`.
+
+    Of a square image, whose left, central and right squares are the same, each of the 144 is
+    there once: their mean is the same.
+    """
     if crops == 1:
         return [centre_crop(image)]
     if crops == 10:
         _, square, _ = squares(image, SCALES[0])
         return with_mirrored(corners_and_centre(square))
+    distinct = 1 if image.shape[0] == image.shape[1] else 3
     return [
         crop
         for scale in SCALES
-        for square in squares(image, scale)
+        for square in squares(image, scale)[:distinct]
         for crop in with_mirrored(
             [*corners_and_centre(square), _resize(square, CROP_SIZE, CROP_SIZE)]
         )
