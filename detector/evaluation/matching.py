@@ -124,10 +124,11 @@ def pairs(keys: Indices, object_keys: Indices) -> Iterator[tuple[Indices, Indice
 
 
 def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The IoU `[N]` of pairs of boxes `[N, 4]`."""
+    """The IoU `[N]` of pairs of boxes `[N, 4]`; 0 where they share no area."""
     both = intersections(a, b)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b))
-    return np.asarray(both / (area_a + area_b - both))
+    union = area_a + area_b - both
+    return np.asarray(np.divide(both, union, out=np.zeros_like(both), where=both > 0))
 
 
 def intersections(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -151,6 +152,8 @@ def rankings(
         ignored: `bool [D]`, which do not count.
         objects: the keys of the objects to find.
     """
+    if not classes:
+        return ()
     detections = np.bincount(found.labels, minlength=classes)
     pooled = np.argsort(-found.scores, kind="stable")  # equal ones by image, then as there
     pooled = pooled[~ignored[pooled]]

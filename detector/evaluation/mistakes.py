@@ -82,7 +82,8 @@ def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
     used[target[target >= 0]] = True
     kinds, about = scene.classify(target, inside, used)
 
-    mendable = np.flatnonzero((about >= 0) & ~used[about])
+    mendable = np.flatnonzero(about >= 0)
+    mendable = mendable[~used[about[mendable]]]
     mended = mendable[np.unique(about[mendable], return_index=True)[1]]  # the best-scored ones
     missed = ~used & ~objects.difficult
     missed[about[mended]] = False
@@ -193,13 +194,18 @@ class _Scene:
         positives: NDArray[np.int64],
         ap: AveragePrecision,
     ) -> float:
-        """The mean over classes that have objects; one without any left to find has 0."""
+        """The mean over classes that have objects. One without any left to find has 0, or, if it
+        has no detection either, no part in the mean.
+        """
         order = np.argsort(-self._found.scores, kind="stable")
         order = order[counts[order]]
-        values = [
-            ap(right[order[labels[order] == label]], int(left[label]), None) if left[label] else 0.0
-            for label in np.flatnonzero(positives)
-        ]
+        values = []
+        for label in np.flatnonzero(positives):
+            flags = right[order[labels[order] == label]]
+            if left[label]:
+                values.append(ap(flags, int(left[label]), None))
+            elif len(flags):
+                values.append(0.0)
         return float(np.mean(values)) if values else 0.0
 
 
@@ -218,4 +224,6 @@ class _Nearest:
 
 def _covered(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Which share of each box `[N, 4]` lies in its partner `[N, 4]`."""
-    return np.asarray(intersections(a, b) / (a[:, 2:] - a[:, :2]).prod(axis=1))
+    both = intersections(a, b)
+    areas = (a[:, 2:] - a[:, :2]).prod(axis=1)
+    return np.asarray(np.divide(both, areas, out=np.zeros_like(both), where=both > 0))

@@ -54,10 +54,14 @@ def write(
             gallery.offer(mistake)
             table.writerow(" ".join(map(str, x)) if isinstance(x, list) else x for x in mistake)
 
-    draws = mean_ap_draws([rankings], score.images, benchmark.ap)[0]
+    if comparison:
+        bounds = comparison.mean_ap[0]
+    else:
+        draws = mean_ap_draws([rankings], score.images, benchmark.ap)[0]
+        bounds = interval(score.mean_ap or 0.0, draws)
     bins = curves.calibration(rankings)
     content = score.to_json() | {
-        "interval": asdict(interval(score.mean_ap or 0.0, draws)),
+        "interval": asdict(bounds),
         "classes": [
             item | _class_curves(ranking)
             for item, ranking in zip(score.to_json()["classes"], rankings, strict=True)

@@ -63,6 +63,7 @@ def best_threshold(ranking: Ranking) -> Threshold | None:
         return None
     precision, recall = precision_recall(ranking.right, len(ranking.objects))
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    f1[:-1][ranking.scores[:-1] == ranking.scores[1:]] = 0.0  # a threshold parts no equal scores
     best = int(f1.argmax())
     return Threshold(
         float(ranking.scores[best]), float(precision[best]), float(recall[best]), float(f1[best])

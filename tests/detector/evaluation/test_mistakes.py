@@ -110,8 +110,24 @@ def test_a_mistake_about_an_object_keeps_it_from_being_missed() -> None:
     assert mistakes.about.tolist() == [0]
     assert mistakes.missed.tolist() == [False, True]
     assert mistakes.costs["localisation"] == pytest.approx(0.5)  # one of two classes
-    # Without the missed object class 1 has none left: it scores 0, as in TIDE.
-    assert mistakes.costs["missed"] == 0
+
+
+def test_a_class_that_is_missed_altogether_costs_its_part() -> None:
+    """Without the missed object class 1 has nothing in it: the mean is over class 0 alone."""
+    truth = ground_truth([image(0, [SQUARE, (200, 200, 50, 50)], [0, 1])])
+    mistakes = find(truth, columns([(0, 0, 0.9, *SQUARE)]), area)
+    assert mistakes.mean_ap == 0.5
+    assert mistakes.costs["missed"] == 0.5
+    # Had it a detection, it would stay, with a score of 0, as tidecv has it.
+    wrong = columns([(0, 0, 0.9, *SQUARE), (0, 1, 0.9, *AWAY[:2], 300, 205)])
+    assert find(truth, wrong, area).costs["missed"] == 0
+
+
+def test_boxes_without_area_are_background() -> None:
+    truth = ground_truth([image(0, [SQUARE], [0], [False]), image(1, [SQUARE], [0], [True])])
+    rows = [(n, 0, 0.9, *box) for n in (0, 1) for box in ((50, 50, 50, 60), (60, 60, 40, 40))]
+    mistakes = find(truth, columns(rows), area)
+    assert set(mistakes.kinds.tolist()) == {KINDS.index("background")}
 
 
 def test_difficult_objects_make_no_mistakes() -> None:

@@ -55,7 +55,10 @@ def test_best_threshold_is_the_best_of_all(found: list[tuple[bool, int]], object
     found = sorted(found, key=lambda one: -one[1])
     right = [one and sum(r for r, _ in found[:n]) < objects for n, (one, _) in enumerate(found)]
     best = best_threshold(ranking(right, [score / 20 for _, score in found], objects))
-    f1 = [2 * sum(right[:n]) / (n + objects) for n in range(1, len(found) + 1)]
+    ends = [  # a threshold takes all detections of a score, or none
+        n for n in range(1, len(found) + 1) if n == len(found) or found[n - 1][1] != found[n][1]
+    ]
+    f1 = [2 * sum(right[:n]) / (n + objects) for n in ends]
     if not any(right):
         assert best is None
     else:

@@ -119,12 +119,15 @@ def test_without_photos_and_without_detections(benchmark: Benchmark, tmp_path: P
 @pytest.mark.parametrize("categories", [[], [{"id": 1, "name": "cat"}]])
 def test_a_truth_without_objects(rule: Rule, categories: list[Any], tmp_path: Path) -> None:
     path = tmp_path / "truth.json"
-    path.write_text(
-        json.dumps({"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]})
-    )
-    (tmp_path / "nothing.json").write_text("[]")
-    write(coco_file(path, rule, None), tmp_path / "nothing.json", tmp_path)
-    assert json.loads((tmp_path / "report.json").read_text())["mean_ap"] is None
+    images = [{"id": 1, "file_name": "a.png", "width": 100, "height": 80}]
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+    found = [{"image_id": 1, "category_id": 1, "score": 0.5, "bbox": [0, 0, 9, 9]}]
+    for rows in ([], found[: len(categories)]):
+        (tmp_path / "found.json").write_text(json.dumps(rows))
+        write(coco_file(path, rule, None), tmp_path / "found.json", tmp_path)
+        content = json.loads((tmp_path / "report.json").read_text())
+        assert content["mean_ap"] is None
+        assert content["mistakes"]["background"]["count"] == len(rows)
 
 
 def test_comparison(benchmark: Benchmark, detections: Path, tmp_path: Path) -> None:
