@@ -143,7 +143,7 @@ def _multibox_facts(multibox: TrainedMultiBox) -> list[tuple[str, str]]:
     ]
     if scores:
         covered = f"{_percent(scores['coverage'])} % of the objects in {scores['images']} held-out"
-        facts.append(("coverage", f"{covered} photos, by {scores['count']} boxes each"))
+        facts.append(("coverage", f"{covered} photos, by {scores['boxes']:.0f} boxes each"))
     return facts
 
 

@@ -200,6 +200,7 @@ class Detector:
                 "detector": __version__,
                 "numpy": np.__version__,
                 "opencv": cv2.__version__,
+                "openvino": version("openvino"),
                 "pillow": PIL.__version__,
                 "selectivesearch": version("selectivesearch"),
                 "torch": torch.__version__,

@@ -235,17 +235,18 @@ def configs() -> Path:
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """`table.key=value` as a table; the value is TOML, or else a bare string.
+    """`table.key=value`, or `key=value` of what stands in no table, as tables; the value is TOML,
+    or else a bare string.
 
     Raises:
-        SettingsError: there is no `=` or no table.
+        SettingsError: there is no `=`, or no key.
     """
-    key, equals, value = text.partition("=")
-    table, dot, name = key.strip().partition(".")
-    if not (equals and dot and table and name):
+    path, equals, value = text.partition("=")
+    table, dot, key = path.strip().rpartition(".")
+    if not (equals and key and bool(table) == bool(dot)):
         raise SettingsError(f"--set {text}: must be table.key=value")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value.strip()
-    return {table: {name: parsed}}
+    return {table: {key: parsed}} if table else {key: parsed}

@@ -201,11 +201,16 @@ class MultiBox:
         return select(decoded, logits.ravel(), self.count, self.nms_iou)
 
     def _picture(self, image: Image, view: View) -> Image:
+        """A part of an image as a square: each axis area-averaged where it shrinks and bilinear
+        where it grows, as pictures are cut in training.
+        """
         height, width = image.shape[:2]
         x1, y1, x2, y2 = np.round(np.array(view) * [width, height, width, height]).astype(int)
         part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+        shrunk = (min(part.shape[1], self.size), min(part.shape[0], self.size))
+        smaller = cv2.resize(part, shrunk, interpolation=cv2.INTER_AREA)
         size = (self.size, self.size)
-        return np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return np.asarray(cv2.resize(smaller, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def select(

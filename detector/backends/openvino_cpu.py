@@ -20,6 +20,9 @@ from detector.batch.local import available_cores
 from detector.crops import Pixels
 from detector.googlenet import GoogLeNet
 
+PART = 8
+"""Crops that a stream works on at once."""
+
 
 class OpenVINOBackend:
     """A network compiled by OpenVINO for this machine's processor.
@@ -33,18 +36,18 @@ class OpenVINOBackend:
     def __init__(self, network: GoogLeNet, crop_size: int, precision: Precision) -> None:
         model = _convert(network, crop_size)
         type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
-        self._requests = available_cores()
-        self._compiled = ov.Core().compile_model(
+        cores = available_cores()
+        compiled = ov.Core().compile_model(
             model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": type_,
-                "NUM_STREAMS": self._requests,
-                "INFERENCE_NUM_THREADS": self._requests,
+                "NUM_STREAMS": cores,
+                "INFERENCE_NUM_THREADS": cores,
                 "ENABLE_CPU_PINNING": False,  # processes that make proposals need the cores too
             },
         )
-        self._queue = ov.AsyncInferQueue(self._compiled, self._requests)
+        self._queue = ov.AsyncInferQueue(compiled, cores)
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """The same array."""
@@ -53,20 +56,20 @@ class OpenVINOBackend:
     def __call__(self, crops: Tensor) -> NDArray[np.float32]:
         """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`.
 
-        The batch is shared among as many streams as there are cores.
+        The batch is shared among the streams in parts of one size, the last one filled up.
         """
-        parts = np.array_split(crops.numpy(), self._requests)
-        results: list[NDArray[np.float32]] = [np.zeros((0, 0), np.float32)] * len(parts)
+        filling = -len(crops) % PART
+        parts = np.pad(crops.numpy(), ((0, filling), (0, 0), (0, 0), (0, 0)))
+        results: dict[int, NDArray[np.float32]] = {}
 
         def keep(request: ov.InferRequest, place: int) -> None:
             results[place] = request.get_output_tensor().data.copy()
 
         self._queue.set_callback(keep)
-        for place, part in enumerate(parts):
-            if len(part):
-                self._queue.start_async({0: part}, place)
+        for place in range(0, len(parts), PART):
+            self._queue.start_async({0: parts[place : place + PART]}, place)
         self._queue.wait_all()
-        return np.concatenate([result for result in results if result.size])
+        return np.concatenate([results[place] for place in sorted(results)])[: len(crops)]
 
 
 class _Probabilities(nn.Module):
@@ -94,8 +97,9 @@ def _convert(network: GoogLeNet, crop_size: int) -> ov.Model:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without the decoder's warnings about operations that newer versions of torch have not."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        logging.disable(before)

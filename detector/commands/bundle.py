@@ -27,7 +27,7 @@ def command(arguments: Arguments = None) -> int:
 
     add = add_action(actions, "pack", _pack, "make a bundle of trained members").add_argument
     add("--members", type=Path, nargs="+", metavar="DIR", help="what detector-train made")
-    add("--multibox", type=Path, metavar="DIR", help="with --members: likewise")
+    add("--multibox", type=Path, metavar="DIR|FILE", help="likewise; with --config: its weights")
     add("--name", metavar="NAME", help="with --members: of the bundle (default: --out's)")
     add("--bundle-version", default="1.0.0", metavar="V", help="with --members: of the bundle")
     add("--notes", type=Path, metavar="FILE.md", help="with --members: more for the model card")
@@ -60,6 +60,8 @@ def _verify(arguments: argparse.Namespace) -> int:
 def _pack(arguments: argparse.Namespace) -> int:
     if bool(arguments.members) == bool(arguments.config):
         raise SettingsError("one of --members DIR… and --config FILE.toml is needed")
+    if arguments.config and (arguments.name or arguments.notes):
+        raise SettingsError("--name and --notes go only with --members: --config says both")
     if arguments.members:
         recipe = _recipe_of_members(arguments)
         weights = [folder / WEIGHTS for folder in arguments.members]
@@ -68,7 +70,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         content = read_toml(arguments.config)
         check(Recipe, content, str(arguments.config))
         recipe, weights = Recipe.model_validate(content), arguments.weights or []
-        multibox = None
+        multibox = arguments.multibox
     bundle = pack(arguments.out, recipe, weights, multibox)
     print(f"{bundle.directory}: made and verified, sha256 {bundle.sha256}")
     return DONE

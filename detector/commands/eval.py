@@ -44,6 +44,22 @@ if TYPE_CHECKING:
 
 RULES = ("coco", "voc2007", "voc2012")
 
+ONLY_WITH = {
+    "devkit": "ilsvrc_det", "shared_classes": "ilsvrc_det", "split": "voc", "rule": "coco",
+    "weights": "classification", "labels": "classification", "crops": "classification",
+    "members": "classification",
+}  # fmt: skip
+NOT_WITH = {
+    "classification": (
+        "data_root", "images", "detections", "out", "overwrite", "workers", "compare",
+        "proposals", "report", "bundle",
+    ),
+    "proposals": ("detections", "out", "overwrite", "compare", "report", "shared_classes"),
+    "detections": ("out", "overwrite", "workers", "bundle"),
+    "coco": ("data_root",),
+}  # fmt: skip
+"""Which options need others, and which would have no effect."""
+
 
 def command(arguments: Arguments = None) -> int:
     """The entry point; returns the exit code."""
@@ -99,6 +115,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(_settings(arguments, Bundle.load(arguments.bundle)).to_toml(), end="")
         return DONE
+    _check_options(arguments)
+    if arguments.classification:
+        return _evaluate_classification(arguments)
+    evaluate = _evaluate_proposals if arguments.proposals else _evaluate_detections
+    return evaluate(arguments, _benchmark(arguments))
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """See that there is one truth, and no option that would have no effect.
+
+    Raises:
+        SettingsError: naming the options.
+    """
     kinds = {
         "--ilsvrc-det val|val1|val2": arguments.ilsvrc_det,
         "--voc 2007|2010|2012": arguments.voc,
@@ -107,12 +136,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     }
     if sum(given is not None for given in kinds.values()) != 1:
         raise SettingsError(f"one of {', '.join(kinds)} is needed")
-    if arguments.report and (arguments.classification or arguments.proposals):
-        raise SettingsError("--report explains a score of detections only")
-    if arguments.classification:
-        return _evaluate_classification(arguments)
-    evaluate = _evaluate_proposals if arguments.proposals else _evaluate_detections
-    return evaluate(arguments, _benchmark(arguments))
+    defaults = _parser().parse_args([])
+    given = {name for name, value in vars(arguments).items() if value != getattr(defaults, name)}
+    for option, needed in ONLY_WITH.items():
+        if option in given and needed not in given:
+            raise SettingsError(f"{_flag(option)} goes only with {_flag(needed)}")
+    for option, others in NOT_WITH.items():
+        for other in others:
+            if {option, other} <= given:
+                raise SettingsError(f"{_flag(other)} has no effect with {_flag(option)}")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _benchmark(arguments: argparse.Namespace) -> Benchmark:
@@ -174,7 +210,7 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
 
 
 def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
-    truth, folder = benchmark.truth, _photos(arguments, benchmark)
+    truth = benchmark.truth
     failures: Sequence[native.Failure] = ()
     seconds = None
     if arguments.proposals in ENGINES:
@@ -185,7 +221,7 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
         settings = _settings(arguments, bundle).replace(proposals=choice)
         photos, failures = gather(
             truth.images,
-            folder,
+            _photos(arguments, benchmark),
             settings.proposals,
             cache_path(Path(), settings.proposals),
             workers=arguments.workers,
@@ -199,12 +235,19 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
             found, more = _with_multibox(photos, multibox, arguments)
             seconds += more
     else:
-        file = ProposalsFile(Path(arguments.proposals))
+        path = Path(arguments.proposals)
+        if not path.is_file():
+            raise SettingsError(
+                f"--proposals {path}: is no file and no engine; engines are {', '.join(ENGINES)}"
+            )
+        file = ProposalsFile(path)
         found = [(i, file.get(i.file, i.width, i.height)) for i in truth.images]
+    name_failures(failures)
+    if not found:
+        raise SettingsError("there is no photo to evaluate proposals on")
     with Progress(len(found), unit="image", quiet=arguments.quiet) as progress:
         qualities = proposals.evaluate(found, seconds, progress)
     _write_json(arguments, proposals.to_json(qualities, len(found)))
-    name_failures(failures)
     if not arguments.quiet:
         tables.print_proposals(qualities, len(found))
     return SOME_FAILED if failures else DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -107,6 +108,9 @@ def at_least_1(text: str) -> int:
 def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command: errors become one line, an interruption a notice, both an exit code."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return command(arguments)
     except BrokenPipeError:  # nobody reads on, as in `detector-bundle show | head`
@@ -126,5 +130,4 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
 def name_failures(failures: Iterable[Failure]) -> None:
     """A line on stderr for each image that could not be used."""
     for failure in failures:
-        line = f"failed: {failure.file}: {failure.message}"
-        print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+        print(f"failed: {failure.file}: {failure.message}", file=sys.stderr)

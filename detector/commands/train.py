@@ -23,6 +23,7 @@ from detector.commands.options import (
 )
 from detector.commands.progress import Progress
 from detector.datasets import coco, ilsvrc, voc
+from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
 from detector.formats.native import Failure
 from detector.settings import Frozen, check, merge, parse_assignment, read_toml
@@ -132,8 +133,10 @@ def _multibox(arguments: argparse.Namespace) -> int:
     )
     score = ""
     if scores := summary.multibox.training["scores"]:
-        covered = f"coverage {100 * (scores['coverage'] or 0):.2f} by {scores['count']} boxes"
-        score = f"{covered} in each of {scores['images']} held-out photos"
+        share = scores["coverage"]
+        covered = "no object to cover" if share is None else f"coverage {100 * share:.2f}"
+        boxes = f"{scores['boxes']:.0f} boxes in each of {scores['images']} held-out photos"
+        score = f"{covered} by {boxes}"
     return _end(arguments, recipe.optimisation.steps, score, summary.skipped)
 
 
@@ -198,32 +201,43 @@ def _shipped_weights() -> Path:
 
 
 def _data_sets(arguments: argparse.Namespace) -> tuple[DataSet, DataSet | None]:
-    """The photos to train on, and those held out, if there are any."""
-    data = _data_set(arguments, arguments.data, arguments.split, arguments.images)
+    """The photos to train on, and those held out, if there are any.
+
+    A tree's classes are those that have an object to train on.
+    """
+    if arguments.format == "coco":
+        data = _from_file(arguments.data, arguments.images)
+        if not arguments.validation:
+            return data, None
+        return data, _from_file(Path(arguments.validation), arguments.validation_images)
+    data = _from_tree(arguments, arguments.split)
+    classes = data.truth.present
+    data = data._replace(truth=data.truth.of_classes(classes))
     if not arguments.validation:
         return data, None
-    on_tree = arguments.format in TREES
-    return data, _data_set(
-        arguments,
-        arguments.data if on_tree else Path(arguments.validation),
-        arguments.validation,
-        arguments.images if on_tree else arguments.validation_images,
-    )
+    held_out = _from_tree(arguments, arguments.validation)
+    try:
+        return data, held_out._replace(truth=held_out.truth.of_classes(classes))
+    except ValueError as error:
+        raise FormatError(held_out.file, f"{error} in {data.file}") from error
 
 
-def _data_set(
-    arguments: argparse.Namespace, path: Path, split: str, images: Path | None
-) -> DataSet:
+def _from_file(path: Path, images: Path | None) -> DataSet:
+    return _with_photos(path, coco.read(path), images or path.with_suffix(""))
+
+
+def _from_tree(arguments: argparse.Namespace, split: str) -> DataSet:
+    root, tree = arguments.data, TREES[arguments.format]
+    photos = arguments.images or root / tree.PHOTOS
+    return _with_photos(root / tree.LISTS / f"{split}.txt", tree.read(root, split), photos)
+
+
+def _with_photos(file: Path, truth: GroundTruth, photos: Path) -> DataSet:
     from detector.training.data_set import DataSet
 
-    if arguments.format == "coco":
-        truth, folder = coco.read(path), images or path.with_suffix("")
-    else:
-        tree = TREES[arguments.format]
-        truth, folder = tree.read(path, split), images or path / tree.PHOTOS
-    if not folder.is_dir():
-        raise FormatError(folder, "no such folder: --images DIR says where the photos are")
-    return DataSet(path, truth, folder)
+    if not photos.is_dir():
+        raise FormatError(photos, "no such folder: --images DIR says where the photos are")
+    return DataSet(file, truth, photos)
 
 
 def _reports(arguments: argparse.Namespace) -> Reports:

@@ -60,7 +60,7 @@ def read(path: Path, *, first_pixel: int) -> Annotation:
         root = ElementTree.parse(path).getroot()
     except OSError as error:
         raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last: encodings
         raise FormatError(path, f"not XML: {error}") from error
     try:
         width, height = int(_number(root, "size/width")), int(_number(root, "size/height"))

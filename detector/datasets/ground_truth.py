@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +55,23 @@ class GroundTruth:
 
     classes: Mapping[str, int]
     images: tuple[AnnotatedImage, ...]
+
+    @property
+    def present(self) -> Mapping[str, int]:
+        """The classes that have an object."""
+        used = {label for image in self.images for label in image.labels.tolist()}
+        items = enumerate(self.classes.items())
+        return {name: number for label, (name, number) in items if label in used}
+
+    def of_classes(self, classes: Mapping[str, int]) -> GroundTruth:
+        """The same with other classes, among which must be all that have an object.
+
+        Raises:
+            ValueError: naming a class that is not.
+        """
+        places = {name: label for label, name in enumerate(classes)}
+        if missing := self.present.keys() - places.keys():
+            raise ValueError(f"unknown class {min(missing)!r}; there are {', '.join(classes)}")
+        new = np.array([places.get(name, -1) for name in self.classes], np.int64)
+        images = (replace(image, labels=new[image.labels]) for image in self.images)
+        return GroundTruth(classes, tuple(images))

@@ -19,11 +19,11 @@ from detector.datasets import annotation_xml
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
 
-PHOTOS = "Data/DET"
+PHOTOS, LISTS = "Data/DET", "ImageSets/DET"
 CLASS_TABLE = Path(__file__).with_name("det_classes.csv")
 
 VALIDATION = "ILSVRC2015_det_validation"
-LISTS = {"val": "val.txt", "val1": "rcnn_val1.txt", "val2": "rcnn_val2.txt"}
+KIT_LISTS = {"val": "val.txt", "val1": "rcnn_val1.txt", "val2": "rcnn_val2.txt"}
 ORIGIN = (
     "it is part of the ILSVRC2015 or ILSVRC2017 detection kit, which image-net.org gives to "
     "registered users; --devkit DIR or --data-root DIR says where"
@@ -83,7 +83,7 @@ def read(root: Path, split: str) -> GroundTruth:
     Raises:
         FormatError: naming the file that is missing or wrong.
     """
-    names = annotation_xml.read_names(root / "ImageSets" / "DET" / f"{split}.txt")
+    names = annotation_xml.read_names(root / LISTS / f"{split}.txt")
     return _from_tree(root, dict.fromkeys(names))
 
 
@@ -100,12 +100,12 @@ def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> 
     kit = devkit or (root or Path()) / "devkit"
     in_tree = root is not None and split == "val"
     file = (
-        _needed(root / "ImageSets" / "DET" / "val.txt")
+        _needed(root / LISTS / "val.txt")
         if root is not None and in_tree
-        else _needed(kit / "data" / "det_lists" / LISTS[split])
+        else _needed(kit / "data" / "det_lists" / KIT_LISTS[split])
     )
     numbers = _read_list(file)
-    official = _read_list(_needed(kit / "data" / "det_lists" / LISTS["val"]))
+    official = _read_list(_needed(kit / "data" / "det_lists" / KIT_LISTS["val"]))
     truth = _from_tree(root, numbers) if root else _from_kit(kit, official, numbers)
     positions = {name: position for position, name in enumerate(numbers)}
     names = {number: name for name, number in official.items()}

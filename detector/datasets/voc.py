@@ -7,7 +7,7 @@ from pathlib import Path
 from detector.datasets import annotation_xml
 from detector.datasets.ground_truth import GroundTruth
 
-PHOTOS = "JPEGImages"
+PHOTOS, LISTS = "JPEGImages", "ImageSets/Main"
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
@@ -26,7 +26,7 @@ def read(root: Path, split: str) -> GroundTruth:
     """
     annotations = [
         annotation_xml.read(root / "Annotations" / f"{name}.xml", first_pixel=1)
-        for name in annotation_xml.read_names(root / "ImageSets" / "Main" / f"{split}.txt")
+        for name in annotation_xml.read_names(root / LISTS / f"{split}.txt")
     ]
     found = {name for annotation in annotations for name in annotation.names}
     classes = CLASSES if found <= set(CLASSES) else tuple(sorted(found))

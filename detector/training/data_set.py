@@ -19,7 +19,7 @@ class DataSet(NamedTuple):
     """Annotated photos."""
 
     file: Path
-    """Where the annotations come from."""
+    """Where the annotations come from: a file, or a tree's list of images."""
     truth: GroundTruth
     folder: Path
     """The folder that the names of images are relative to."""
@@ -35,16 +35,20 @@ class DataSet(NamedTuple):
         """
         good, bad = [], []
         images = self.truth.images
-        with ThreadPoolExecutor(available_cores()) as readers, reports(len(images), "photo") as at:
-            looked = readers.map(self._look, images)
-            for number, (image, error) in enumerate(zip(images, looked, strict=True), start=1):
-                if error is None:
-                    good.append(image)
-                elif strict:
-                    raise error
-                else:
-                    bad.append(Failure(image.file, error.code, error.message))
-                at(number, number)
+        readers = ThreadPoolExecutor(available_cores())
+        try:
+            with reports(len(images), "photo") as report:
+                looked = zip(images, readers.map(self._look, images), strict=True)
+                for number, (image, error) in enumerate(looked, start=1):
+                    if error is None:
+                        good.append(image)
+                    elif strict:
+                        raise error
+                    else:
+                        bad.append(Failure(image.file, error.code, error.message))
+                    report(number, number)
+        finally:
+            readers.shutdown(cancel_futures=True)
         return good, bad
 
     def describe(self, images: Sequence[AnnotatedImage]) -> dict[str, Any]:

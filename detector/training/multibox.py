@@ -89,6 +89,8 @@ def train(
     with Group() as group:
         chosen = choose_device(group.device(device))
         images, skipped = data.usable(strict=strict, reports=reports)
+        if not images:
+            raise TrainingError(f"{data.file}: none of its photos can be used")
         held_out: list[tuple[Path, AnnotatedImage]] = []
         if validation is not None and group.first:
             others, missing = validation.usable(strict=strict, reports=reports)
@@ -212,13 +214,18 @@ class PictureTask:
             as_shipped(network), recipe.normalisation, loop.device, loop.precision
         )
         multibox = MultiBox(backend, size=recipe.size)
-        best = []
+        counts, best = [], []
         for file, image in chosen:
-            overlaps = iou(image.boxes[~image.difficult], multibox(load(file)).boxes)
+            proposals = multibox(load(file))
+            counts.append(len(proposals))
+            overlaps = iou(image.boxes[~image.difficult], proposals.boxes)
             best.append(overlaps.max(axis=1, initial=0))
         covered = np.concatenate(best) >= 0.5
-        coverage = float(covered.mean()) if len(covered) else None
-        self.scores = {"images": len(chosen), "count": multibox.count, "coverage": coverage}
+        self.scores = {
+            "images": len(chosen),
+            "boxes": float(np.mean(counts)),
+            "coverage": float(covered.mean()) if len(covered) else None,
+        }
         return self.scores
 
     def close(self) -> None:

@@ -73,7 +73,9 @@ def test_printed_settings_read_back(preset: str, tmp_path: Path) -> None:
     ("assignment", "message"),
     [
         ("nonsense", "--set nonsense: must be table.key=value"),
-        ("a=1", "--set a=1: must be table.key=value"),
+        ("a=1", "--set a=1: unknown key a; known here: images, proposals"),
+        (".a=1", "--set .a=1: must be table.key=value"),
+        ("a.=1", "--set a.=1: must be table.key=value"),
         ("detection.nms_iou=1", "unknown key detection; known here: images, proposals"),
         ("detections.nms=1", "unknown key detections.nms; known here: score_threshold"),
         (

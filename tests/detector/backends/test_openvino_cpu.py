@@ -20,6 +20,8 @@ def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, me
     exact = OpenVINOBackend(tiny_bundle.network(described), 64, "float32")
     for count in (7, 1, 4):
         np.testing.assert_allclose(exact(crops[:count]), expected[:count], atol=1e-5)
+    for place, crop in enumerate(crops):  # bit for bit, wherever it stands
+        assert (exact(crop[None])[0] == exact(crops)[place]).all()
     near = OpenVINOBackend(tiny_bundle.network(described), 64, "bfloat16")(crops)
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-5)

@@ -90,8 +90,21 @@ def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ),
         pytest.param(
             ["--classification", ".", "--report", "r"],
-            "--report explains a score of detections only",
+            "--report has no effect with --classification",
             id="report",
+        ),
+        pytest.param(
+            ["--voc", "2012", "--rule", "coco"], "--rule goes only with --coco", id="rule of VOC"
+        ),
+        pytest.param(
+            ["--coco", "a", "--rule", "coco", "--detections", "b", "--overwrite"],
+            "--overwrite has no effect with --detections",
+            id="overwrite",
+        ),
+        pytest.param(
+            ["--coco", "a", "--rule", "coco", "--proposals", "opencv", "--compare", "b"],
+            "--compare has no effect with --proposals",
+            id="compare",
         ),
     ],
 )
@@ -320,7 +333,14 @@ def test_proposals_of_an_engine_and_of_a_file(
     assert command([*arguments, "--proposals", str(file)]) == 0
     assert json.loads(scores.read_text())["proposals"]["selective_search"] == by_engine
     assert command([*arguments, "--proposals", "magic"]) == 2
-    assert "error: magic: cannot be read" in capsys.readouterr().err
+    assert "--proposals magic: is no file and no engine" in capsys.readouterr().err
+    arguments[arguments.index(str(photos))] = str(tmp_path)
+    assert command([*arguments, "--proposals", "opencv"]) == 2
+    error = capsys.readouterr().err
+    assert "failed: a.png: cannot be read" in error
+    assert error.endswith("error: there is no photo to evaluate proposals on\n")
+    given = ["--coco", str(truth), "--rule", "voc2007", "--proposals", str(file)]
+    assert command(given) == 0  # no photo is opened
 
 
 def test_members_that_are_not_given(capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,12 +179,13 @@ def test_multibox_of_ones_own(
     config = tmp_path / "multibox.toml"
     config.write_text(
         "size = 64\npriors = 6\nhidden = 16\narchitecture = { width = 0.25 }\n"
-        "pictures = { batch_size = 4 }\noptimisation = { steps = 3 }\n"
+        "pictures = { batch_size = 4 }\n"
     )
     files = ["--data", painted, "--validation", painted, "--weights", tiny_weights[0]]
     options = ["--config", config, "--out", tmp_path / "multibox", "--device", "cpu"]
+    options += ["--set", "optimisation.steps=3", "--set", "hidden=8"]
     assert train.command(["multibox", *map(str, files), *map(str, options)]) == 0
-    assert "by 200 boxes in each of 4 held-out photos" in capsys.readouterr().out
+    assert "boxes in each of 4 held-out photos" in capsys.readouterr().out
     region = tmp_path / "training.toml"
     region.write_text(
         'warp = { crop_size = 64, resampling = "area" }\narchitecture = { width = 0.25 }\n'
@@ -200,3 +201,61 @@ def test_multibox_of_ones_own(
     run_it = ["--bundle", tmp_path / "mine", "--images", painted.with_suffix(""), "--out", found]
     assert run.command(list(map(str, run_it))) == 0
     assert all(image["proposals"]["multibox"] for image in json.loads(found.read_text())["images"])
+
+
+def voc_tree(painted: Path, root: Path, names: dict[int, str]) -> Path:
+    """The painted photos as a VOC tree: a list of all, and one of those with the first class."""
+    content = json.loads(painted.read_text())
+    (root / "Annotations").mkdir(parents=True)
+    (root / "ImageSets" / "Main").mkdir(parents=True)
+    (root / "JPEGImages").symlink_to(painted.with_suffix(""))
+    for image in content["images"]:
+        objects = ""
+        for item in content["annotations"]:
+            x, y, w, h = item["bbox"]
+            if item["image_id"] == image["id"] and (item["category_id"] == 1 or image["id"] < 3):
+                box = (
+                    f"<bndbox><xmin>{x + 1}</xmin><ymin>{y + 1}</ymin>"
+                    f"<xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox>"
+                )
+                objects += f"<object><name>{names[item['category_id']]}</name>{box}</object>"
+        text = (
+            f"<annotation><filename>{image['file_name']}</filename><size><width>{image['width']}"
+            f"</width><height>{image['height']}</height></size>{objects}</annotation>"
+        )
+        (root / "Annotations" / f"{image['id']}.xml").write_text(text)
+    (root / "ImageSets" / "Main" / "train.txt").write_text("0\n1\n2\n")
+    (root / "ImageSets" / "Main" / "val.txt").write_text("3\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ({1: "wolf", 2: "fox"}, ["fox", "wolf"]),
+        ({1: "person", 2: "car"}, ["car", "person"]),  # two of VOC's twenty
+    ],
+)
+def test_classes_of_a_tree_are_those_to_train_on(
+    names: dict[int, str],
+    classes: list[str],
+    painted: Path,
+    training: Path,
+    tiny_weights: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tree = voc_tree(painted, tmp_path / "tree", names)
+    files = ["--data", tree, "--config", training, "--weights", tiny_weights[0]]
+    arguments = ["regions", "--format", "voc", *map(str, files), "--device", "cpu"]
+    arguments += ["--set", "optimisation.steps=1", "--out", str(tmp_path / "out")]
+    assert train.command([*arguments, "--validation", "val"]) == 0
+    member = json.loads((tmp_path / "out" / "member.json").read_text())
+    assert member["classes"] == classes
+    assert member["training"]["scores"]["classes"][0]["positives"] == 0  # not in the val list
+    file = tree / "Annotations" / "3.xml"
+    file.write_text(file.read_text().replace(names[1], "bird"))
+    arguments[-1] += "2"
+    assert train.command([*arguments, "--validation", "val"]) == 2
+    message = f"unknown class 'bird'; there are {', '.join(classes)} in "
+    assert message in capsys.readouterr().err

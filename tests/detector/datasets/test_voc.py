@@ -74,6 +74,13 @@ def test_the_line_of_an_object_is_named(tmp_path: Path) -> None:
         voc.read(tree(tmp_path, a=text), "train")
 
 
+@pytest.mark.parametrize("encoding", ["gb2312", "klingon"])
+def test_encodings_that_cannot_be_read(encoding: str, tmp_path: Path) -> None:
+    text = f'<?xml version="1.0" encoding="{encoding}"?>{annotation()}'
+    with pytest.raises(FormatError, match=r"a\.xml: not XML: .*encoding"):
+        voc.read(tree(tmp_path, a=text), "train")
+
+
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     root = tree(tmp_path, a=annotation())
     with pytest.raises(FormatError, match=r"val\.txt: the list of images cannot be read"):

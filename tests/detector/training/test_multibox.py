@@ -10,18 +10,21 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from detector.card import MULTIBOX, WEIGHTS
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError, TrainingError, UnreadableImage
-from detector.manifest import TrainedMultiBox
+from detector.manifest import Normalisation, TrainedMultiBox, Warp
+from detector.training.batches import Batch, cut_batch
 from detector.training.data_set import DataSet
+from detector.training.distortion import NEUTRAL
 from detector.training.loop import LOG
 from detector.training.multibox import draw_picture, objects_in, train
 from detector.training.settings import MultiBoxTraining, Pictures
-from proposals.multibox import loss
+from proposals.multibox import MultiBox, loss
 
 
 @pytest.fixture
@@ -125,6 +128,27 @@ def test_what_is_wrong_is_named(
     other = data._replace(truth=type(data.truth)(data.truth.classes, (wrong,)))
     with pytest.raises(FormatError, match=r"but its annotations say 10000x"):
         train(recipe, other, start, tmp_path / "b", device="cpu")
+
+
+@pytest.mark.parametrize(("width", "height"), [(500, 375), (200, 40), (40, 200), (50, 50)])
+def test_pictures_in_training_are_those_in_detection(width: int, height: int) -> None:
+    """Also where one axis shrinks and the other grows."""
+    seen: list[NDArray[np.uint8]] = []
+
+    def network(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        seen.append(pictures)
+        return np.zeros((1, 1, 4), np.float32), np.zeros((1, 1), np.float32)
+
+    rng = np.random.default_rng(0)
+    photo = rng.integers(0, 256, (height, width, 3), np.uint8)
+    MultiBox(network, size=96)(photo)
+    whole = np.array([[0, 0, width, height]], np.float32)
+    n = np.zeros(1, np.int64)
+    batch = Batch(n.astype(np.int32), whole, n, n.astype(np.bool_), NEUTRAL[None])
+    plain = Normalisation(channels="rgb", mean=(0, 0, 0))
+    warp = Warp(crop_size=96, context=0, resampling="area")
+    trained = cut_batch(batch, {0: photo}, warp, plain, torch.device("cpu"))[0].numpy()
+    assert np.abs(trained - seen[0][0]).max() <= 1.5  # of 255: rounding
 
 
 IMAGE = AnnotatedImage(
