@@ -16,6 +16,8 @@ from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError
 from proposals.types import Boxes
 
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+
 
 class Annotation(NamedTuple):
     """What a file says; see `AnnotatedImage`."""
@@ -46,12 +48,13 @@ class Annotation(NamedTuple):
         )
 
 
-def read(path: Path, *, first_pixel: int) -> Annotation:
+def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotation:
     """An annotation file.
 
     Args:
         first_pixel: what the format calls the first pixel of a row: 1 in VOC, 0 in ILSVRC. The
             last pixel of a box is part of it in both.
+        skip_empty: leave out objects whose box has no area, instead of refusing them.
 
     Raises:
         FormatError: it is missing, not XML, or lacks a size or an object's class or box.
@@ -69,10 +72,16 @@ def read(path: Path, *, first_pixel: int) -> Annotation:
     names, boxes, difficult = [], [], []
     for place, item in enumerate(root.findall("object")):
         try:
-            names.append(_text(item, "name"))
-            boxes.append(_box(item, first_pixel))
+            name, box = _text(item, "name"), _box(item, first_pixel)
+            if not (box[0] < box[2] and box[1] < box[3]):
+                if skip_empty:
+                    continue
+                edges = (item.findtext(f"bndbox/{edge}") for edge in EDGES)
+                raise ValueError(f"box {', '.join(map(str, edges))} has no area")
         except ValueError as error:
             raise _object_error(path, place, str(error)) from error
+        names.append(name)
+        boxes.append(box)
         difficult.append(item.findtext("difficult", "0").strip() == "1")
     return Annotation(
         path,
@@ -102,9 +111,7 @@ def read_names(path: Path) -> list[str]:
 
 
 def _box(item: ElementTree.Element, first_pixel: int) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = (_number(item, f"bndbox/{edge}") for edge in ("xmin", "ymin", "xmax", "ymax"))
-    if not (x1 <= x2 and y1 <= y2):
-        raise ValueError(f"box {x1:g}, {y1:g}, {x2:g}, {y2:g} has no area")
+    x1, y1, x2, y2 = (_number(item, f"bndbox/{edge}") for edge in EDGES)
     return x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1
 
 

@@ -78,7 +78,8 @@ def read(root: Path, split: str) -> GroundTruth:
     """The ground truth of a list `ImageSets/DET/SPLIT.txt` of the tree.
 
     A list of the training set has a folder in each name; where there is none, images are those of
-    `val`.
+    `val`. In the training set, images without annotations are left out, as are boxes without area,
+    of which it has a few.
 
     Raises:
         FormatError: naming the file that is missing or wrong.
@@ -155,7 +156,10 @@ def _from_tree(root: Path, numbers: Mapping[str, int | None]) -> GroundTruth:
     for name, number in numbers.items():
         place = name if "/" in name else f"val/{name}"
         file = root / "Annotations" / "DET" / f"{place}.xml"
-        annotation = annotation_xml.read(file, first_pixel=0)
+        training = place.startswith("train/")
+        if training and not file.exists():
+            continue
+        annotation = annotation_xml.read(file, first_pixel=0, skip_empty=training)
         images.append(annotation.image(f"{place}.JPEG", labels, number))
     return GroundTruth(_classes(), tuple(images))
 

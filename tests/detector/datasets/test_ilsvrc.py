@@ -39,6 +39,23 @@ def test_pixels_from_0_and_official_ids(tree: Path) -> None:
     assert [image.file for image in ilsvrc.read(tree, "train").images] == ["train/part/b.JPEG"]
 
 
+def test_the_training_sets_oddities(tree: Path) -> None:
+    """Images without a file of annotations, and boxes that end before they begin."""
+    (tree / "ImageSets" / "DET" / "train.txt").write_text("train/part/b 1\ntrain/part/c 0\n")
+    file = tree / "Annotations" / "DET" / "train" / "part" / "b.xml"
+    object_ = (
+        "<object><name>n02084071</name><bndbox><xmin>1</xmin><xmax>0</xmax><ymin>2</ymin>"
+        "<ymax>9</ymax></bndbox></object>"
+    )
+    text = file.read_text().replace("</annotation>", f"{object_}</annotation>")
+    file.write_text(text)
+    (image,) = ilsvrc.read(tree, "train").images
+    assert (image.file, len(image.boxes)) == ("train/part/b.JPEG", 1)
+    (tree / "Annotations" / "DET" / "val" / "a.xml").write_text(text)
+    with pytest.raises(FormatError, match="object 2: box 1, 2, 0, 9 has no area"):
+        ilsvrc.read(tree, "val")
+
+
 def test_an_unknown_class(tree: Path) -> None:
     (tree / "Annotations" / "DET" / "val" / "a.xml").write_text(ANNOTATION.format("n0"))
     with pytest.raises(FormatError, match=r"a\.xml:\d+: object 1: unknown class 'n0'"):
