@@ -16,7 +16,7 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
 from detector.backends.pytorch import Precision
-from detector.batch.local import available_cores
+from detector.cores import available_cores
 from detector.crops import Pixels
 from detector.googlenet import GoogLeNet
 

@@ -15,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.cores import available_cores
 from detector.errors import LostWorker, WorkerError
 from detector.preparation import Preparation, Prepared, single_threaded
 
@@ -108,12 +109,6 @@ def _pool(preparation: Preparation, workers: int) -> ProcessPoolExecutor:
 def default_workers() -> int:
     """One process less than there are cores for this program, and at least one."""
     return max(1, available_cores() - 1)
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 _preparation: Preparation

@@ -13,8 +13,9 @@ import numpy as np
 import PIL
 
 from detector.batch.journal import Journal
-from detector.batch.local import Task, available_cores, prepare_ahead
+from detector.batch.local import Task, prepare_ahead
 from detector.batch.reporting import Reports, silence
+from detector.cores import available_cores
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError
 from detector.formats.files import encode

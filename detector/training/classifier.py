@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detector.backends.pytorch import PyTorchBackend, choose_device
-from detector.batch.local import available_cores
 from detector.batch.reporting import Reports, silence
 from detector.card import WEIGHTS
+from detector.cores import available_cores
 from detector.crops import normalise
 from detector.errors import FormatError, SettingsError
 from detector.evaluation.classification import centre_crop, evaluate, find_labelled

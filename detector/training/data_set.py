@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.batch.local import available_cores
 from detector.batch.reporting import Reports
+from detector.cores import available_cores
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import ImageError
 from detector.formats.native import Failure

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.batch.local import available_cores
+from detector.cores import available_cores
 from detector.images import load
 from proposals import Image
 

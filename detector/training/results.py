@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from detector import __version__
-from detector.batch.local import available_cores
+from detector.cores import available_cores
 from detector.formats.files import replacing
 from detector.googlenet import Trunk
 from detector.training.loop import Loop

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from detector.batch.local import Task, available_cores, default_workers, prepare_ahead
+from detector.batch.local import Task, default_workers, prepare_ahead
+from detector.cores import available_cores
 from detector.errors import LostWorker, NotAnImage, WorkerError
 from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
