@@ -49,6 +49,7 @@ def test_codes_in_files_and_problem_details_are_stable() -> None:
         "DetectorError": "error",
         "SettingsError": "bad-settings",
         "WorkerError": "no-workers",
+        "TrainingError": "bad-training",
         "FormatError": "bad-format",
         "BundleError": "bad-bundle",
         "ImageError": "bad-image",

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import tomllib
 import zlib
 from pathlib import Path
@@ -205,7 +206,7 @@ def test_interruption_keeps_what_is_done(tiny: list[str], photos: Path, tmp_path
         while process.poll() is None and (
             not journal.exists() or journal.read_bytes().count(b"\n") < 4
         ):
-            pass
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
         _, printed = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -34,13 +34,15 @@ def literal_area(right: list[bool], positives: int) -> Fraction:
     )
 
 
-def literal_points(right: list[bool], positives: int, steps: int) -> Fraction:
+def literal_points(right: list[bool], positives: int, recalls: list[Fraction]) -> Fraction:
     curve = points(right, positives)
-    best = [
-        max((p for r, p in curve if r >= Fraction(point, steps)), default=Fraction(0))
-        for point in range(steps + 1)
-    ]
-    return sum(best, Fraction(0)) / (steps + 1)
+    best = [max((p for r, p in curve if r >= recall), default=Fraction(0)) for recall in recalls]
+    return sum(best, Fraction(0)) / len(recalls)
+
+
+TENTHS = [Fraction(n, 10) for n in range(11)]
+HUNDREDTHS = [Fraction(str(n)) for n in np.linspace(0, 1, 101)]
+"""As pycocotools has them: 0.7 is 0.7000000000000001, which 7 of 10 objects do not reach."""
 
 
 @given(rankings)
@@ -48,8 +50,8 @@ def test_equal_the_literal_rules(case: tuple[list[bool], int]) -> None:
     right, positives = case
     flags = np.array(right, np.bool_)
     assert area(flags, positives) == pytest.approx(float(literal_area(right, positives)), abs=1e-12)
-    for rule, steps in ((eleven_points, 10), (hundred_and_one_points, 100)):
-        expected = float(literal_points(right, positives, steps))
+    for rule, recalls in ((eleven_points, TENTHS), (hundred_and_one_points, HUNDREDTHS)):
+        expected = float(literal_points(right, positives, recalls))
         assert rule(flags, positives) == pytest.approx(expected, abs=1e-12)
 
 
