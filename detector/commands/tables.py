@@ -72,7 +72,8 @@ def print_classification(rows: Sequence[Row], images: int, precision: str) -> No
     for row in rows:
         errors = f"{_percent(1 - row.accuracy.top1):>14}{_percent(1 - row.accuracy.top5):>14}"
         gain = row.gain
-        change = f"{-100 * gain.value:+.2f} ({-100 * gain.high:+.2f} to {-100 * gain.low:+.2f})"
+        value, low, high = (0.0 - 100 * x for x in (gain.value, gain.high, gain.low))  # no -0.00
+        change = f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
         paper = _percent(row.paper)
         print(f"{row.models:>6}{row.crops:>7}{row.cost:>7}{errors}{change:>25}{paper:>10}")
     print(
