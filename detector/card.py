@@ -1,4 +1,4 @@
-"""Model cards, and bundles of what `detector-train regions` made."""
+"""Model cards, and the recipes of bundles of what `detector-train` made."""
 
 from __future__ import annotations
 

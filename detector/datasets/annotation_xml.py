@@ -30,6 +30,8 @@ class Annotation(NamedTuple):
     names: tuple[str, ...]
     boxes: Boxes
     difficult: NDArray[np.bool_]
+    places: tuple[int, ...]
+    """Which of the file's objects these are."""
 
     def image(
         self, file: str, labels: Mapping[str, int], number: int | None = None
@@ -39,7 +41,7 @@ class Annotation(NamedTuple):
         Raises:
             FormatError: an object's class is not among `labels`.
         """
-        for place, name in enumerate(self.names):
+        for place, name in zip(self.places, self.names, strict=True):
             if name not in labels:
                 raise _object_error(self.path, place, f"unknown class {name!r}")
         indices = np.array([labels[name] for name in self.names], np.int64)
@@ -69,7 +71,7 @@ def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotatio
         width, height = int(_number(root, "size/width")), int(_number(root, "size/height"))
     except ValueError as error:
         raise FormatError(path, str(error)) from error
-    names, boxes, difficult = [], [], []
+    names, boxes, difficult, places = [], [], [], []
     for place, item in enumerate(root.findall("object")):
         try:
             name, box = _text(item, "name"), _box(item, first_pixel)
@@ -83,6 +85,7 @@ def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotatio
         names.append(name)
         boxes.append(box)
         difficult.append(item.findtext("difficult", "0").strip() == "1")
+        places.append(place)
     return Annotation(
         path,
         root.findtext("filename", path.stem).strip(),
@@ -91,6 +94,7 @@ def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotatio
         tuple(names),
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(difficult, np.bool_),
+        tuple(places),
     )
 
 

@@ -60,11 +60,12 @@ def write(
         draws = mean_ap_draws([rankings], score.images, benchmark.ap)[0]
         bounds = interval(score.mean_ap or 0.0, draws)
     bins = curves.calibration(rankings)
-    content = score.to_json() | {
+    content = score.to_json()
+    content |= {
         "interval": asdict(bounds),
         "classes": [
             item | _class_curves(ranking)
-            for item, ranking in zip(score.to_json()["classes"], rankings, strict=True)
+            for item, ranking in zip(content["classes"], rankings, strict=True)
         ],
         "recall_by_number": curves.recall_by_number(rankings, score.images),
         "recall_by_iou": curves.recall_by_iou(truth, plain),

@@ -54,6 +54,10 @@ def test_the_training_sets_oddities(tree: Path) -> None:
     (tree / "Annotations" / "DET" / "val" / "a.xml").write_text(text)
     with pytest.raises(FormatError, match="object 2: box 1, 2, 0, 9 has no area"):
         ilsvrc.read(tree, "val")
+    unknown = object_.replace("n02084071", "n0").replace("<xmin>1", "<xmin>0")
+    file.write_text(text.replace("</annotation>", f"\n{unknown}</annotation>"))
+    with pytest.raises(FormatError, match=r"b\.xml:2: object 3: unknown class 'n0'"):
+        ilsvrc.read(tree, "train")
 
 
 def test_an_unknown_class(tree: Path) -> None:
