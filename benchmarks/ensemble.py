@@ -1,0 +1,177 @@
+"""What an ensemble is worth: mAP of each member, of the first 2, 3, …, of their mean and maximum.
+
+    python benchmarks/ensemble.py --coco ANNOTATIONS.json --images DIR --proposals FILE.jsonl \
+        --cache DIR [--bundle NAME|DIR] [--count N] [--members N] [--backend openvino]
+
+Each member looks at each region once. Its probabilities are kept in the cache, box by box, so that
+every row comes from the same passes, a killed run goes on, and other proposals of the same photos
+cost only their new boxes. Intervals are of a paired bootstrap over the photos.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from detector.backends.choice import BackendName, make_backend
+from detector.backends.pytorch import choose_precision
+from detector.bundle import Bundle
+from detector.commands.progress import Progress
+from detector.datasets import coco
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.detections import select
+from detector.ensemble import Ensemble
+from detector.evaluation import voc
+from detector.evaluation.average_precision import area
+from detector.evaluation.bootstrap import interval, mean_ap_draws
+from detector.evaluation.detections import from_entries
+from detector.evaluation.score import Ranking, Score
+from detector.formats.files import replacing
+from detector.formats.native import Entry
+from detector.formats.proposals import ProposalsFile
+from detector.images import load
+from detector.manifest import Member
+from detector.settings import Settings
+from proposals.types import Boxes
+
+Probabilities = NDArray[np.float32]
+"""`[N, 1 + classes]`, of the boxes of an image."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What an ensemble is worth.")
+    parser.add_argument("--coco", type=Path, required=True, help="annotations")
+    parser.add_argument("--images", type=Path, required=True, help="the folder of photos")
+    parser.add_argument("--proposals", type=Path, required=True, help="detector-run's")
+    parser.add_argument("--cache", type=Path, required=True, help="a folder for probabilities")
+    parser.add_argument("--bundle", help="a directory, or one that ships (voc20)")
+    parser.add_argument("--count", type=int, help="photos, from the first on (all)")
+    parser.add_argument("--members", type=int, help="the bundle's first so many (all)")
+    parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"))
+    arguments = parser.parse_args()
+    bundle = Bundle.load(arguments.bundle)
+    whole = coco.read(arguments.coco)
+    truth = GroundTruth(whole.classes, whole.images[: arguments.count])
+    file = ProposalsFile(arguments.proposals)
+    boxes = {i.file: file.get(i.file, i.width, i.height).boxes for i in truth.images}
+    passes: list[Mapping[str, Probabilities]] = []
+    for member in bundle.manifest.members[: arguments.members]:
+        one = Pass(bundle, member, arguments.images, arguments.cache, arguments.backend)
+        with Progress(len(truth.images), unit="photo", quiet=False) as progress:
+            found = {}
+            for number, image in enumerate(truth.images, start=1):
+                found[image.file] = one(image, boxes[image.file])
+                progress(number, number)
+        passes.append(found)
+    print_table(truth, boxes, bundle.manifest.classes, passes)
+
+
+class Pass:
+    """A member's probabilities of regions, each computed once.
+
+    Args:
+        photos: the folder of photos.
+        cache: a folder; what is computed goes there.
+    """
+
+    def __init__(
+        self, bundle: Bundle, member: Member, photos: Path, cache: Path, backend: BackendName
+    ) -> None:
+        self._bundle, self._member, self._backend = bundle, member, backend
+        self._photos, self._cache = photos, cache / member.sha256[:12]
+
+    def __call__(self, image: AnnotatedImage, boxes: Boxes) -> Probabilities:
+        """The probabilities of a photo's boxes `[N, 4]`."""
+        path = self._cache / f"{image.file}.npz"
+        known = np.zeros((0, 4), np.float32)
+        values = np.zeros((0, 1 + len(self._bundle.manifest.classes)), np.float32)
+        if path.exists():
+            with np.load(path) as file:
+                known, values = file["boxes"], file["probabilities"]
+        places = {tuple(box): place for place, box in enumerate(known.tolist())}
+        keys = [tuple(box) for box in boxes.tolist()]
+        new = boxes[[key not in places for key in keys]]
+        if len(new):
+            found = self._ensemble(load(self._photos / image.file), new)
+            known, values = np.concatenate([known, new]), np.concatenate([values, found])
+            places |= {tuple(box): len(places) + n for n, box in enumerate(new.tolist())}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as written:
+                np.savez(written, boxes=known, probabilities=values)
+        chosen: Probabilities = values[[places[key] for key in keys]]
+        return chosen
+
+    @cached_property
+    def _ensemble(self) -> Ensemble:
+        member, manifest = self._member, self._bundle.manifest
+        network, size = self._bundle.network(member), member.warp.crop_size
+        device = torch.device("cpu")
+        precision = choose_precision("auto", device)
+        return Ensemble(
+            [(make_backend(self._backend, network, size, device, precision), member.warp)],
+            manifest.normalisation,
+            classes=1 + len(manifest.classes),
+            batch_size=32,
+        )
+
+
+def print_table(
+    truth: GroundTruth,
+    boxes: Mapping[str, Boxes],
+    classes: tuple[str, ...],
+    passes: list[Mapping[str, Probabilities]],
+) -> None:
+    """A row for each member and each ensemble, against the best member."""
+    count = len(passes)
+    sets: dict[str, tuple[Callable[..., Probabilities], list[Mapping[str, Probabilities]]]] = {
+        f"member {number}": (np.mean, [one]) for number, one in enumerate(passes, start=1)
+    }
+    for size in range(2, count + 1):
+        sets[f"mean of {size}"] = (np.mean, passes[:size])
+    if count > 1:
+        sets[f"maximum of {count}"] = (np.max, passes)
+    scored = {}
+    for name, (combine, chosen) in sets.items():
+        together = {file: combine([one[file] for one in chosen], axis=0) for file in boxes}
+        scored[name] = score(truth, boxes, classes, together)
+    best = max(list(scored)[:count], key=lambda name: scored[name][0].mean_ap or 0.0)
+    draws = mean_ap_draws([ranked for _, ranked in scored.values()], len(truth.images), area)
+    place = list(scored).index(best)
+    print(f"{len(truth.images)} photos, {np.mean([len(b) for b in boxes.values()]):.0f} boxes each")
+    print(f"{'':<16}{'mAP':>8}{'11-point':>10}   95 % interval     over the best member")
+    for number, (name, (result, _)) in enumerate(scored.items()):
+        value = result.mean_ap or 0.0
+        own = interval(value, draws[number])
+        over = interval(value - (scored[best][0].mean_ap or 0.0), draws[number] - draws[place])
+        text = f"{name:<16}{value:>8.4f}{result.figures['mean_ap_11point']:>10.4f}"
+        text += f"   {own.low:.4f}-{own.high:.4f}"
+        if name != best:
+            text += f"   {over.value:+.4f} ({over.low:+.4f} to {over.high:+.4f})"
+        print(text)
+
+
+def score(
+    truth: GroundTruth,
+    boxes: Mapping[str, Boxes],
+    classes: tuple[str, ...],
+    probabilities: Mapping[str, Probabilities],
+) -> tuple[Score, tuple[Ranking, ...]]:
+    """VOC 2007's score of what is selected as `detector-eval` selects."""
+    settings = Settings.read(scoring=True).detections
+    entries = []
+    for image in truth.images:
+        found = select(boxes[image.file], probabilities[image.file], classes, settings)
+        entries.append(Entry(image.file, image.width, image.height, {}, tuple(found)))
+    labels = {name: label for label, name in enumerate(truth.classes)}
+    columns, _ = from_entries(entries, truth.images, labels)
+    return voc.evaluate(truth, columns)
+
+
+if __name__ == "__main__":
+    main()
