@@ -82,7 +82,7 @@ def bare_network(detector: Detector) -> float:
     size = detector.bundle.manifest.members[0].warp.crop_size
     batch = detector.settings.classifier.batch_size
     crops = torch.zeros(batch, size, size, 3, device=detector.device)
-    backend = detector.ensemble.backends[0]
+    backend = detector.ensemble.members[0][0]
     started = time.perf_counter()
     repeats = 10
     for _ in range(repeats):

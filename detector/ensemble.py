@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 
@@ -41,22 +42,33 @@ class Ensemble:
         self.normalisation = normalisation
         self.classes = classes
         self.batch_size = batch_size
-        self._by_warp: dict[Warp, list[Backend]] = {}
-        for backend, warp in members:
-            self._by_warp.setdefault(warp, []).append(backend)
-        self.backends = [backend for backend, _ in members]
+        self.members = list(members)
 
     def __call__(self, image: Image, boxes: Boxes) -> NDArray[np.float32]:
         """Mean probabilities `float32 [N, classes]` of boxes `[N, 4]`; column 0 is background."""
-        pixels = normalise(image, self.normalisation)
-        total = np.zeros((len(boxes), self.classes), np.float32)
-        for warp, backends in self._by_warp.items():
-            placed = backends[0].place(pixels)
+        return self.together([(image, boxes)])[0]
+
+    def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
+        """The same for boxes of several images, which share batches."""
+        ends = np.cumsum([0, *(len(boxes) for _, boxes in parts)])  # [images + 1]
+        pixels = [normalise(image, self.normalisation) for image, _ in parts]
+        total = np.zeros((ends[-1], self.classes), np.float32)
+        by_warp: dict[Warp, list[Backend]] = {}
+        for backend, warp in self.members:
+            by_warp.setdefault(warp, []).append(backend)
+        for warp, backends in by_warp.items():
+            placed = [backends[0].place(one) for one in pixels]
             start = 0
-            while start < len(boxes):
-                end = min(start + self.batch_size, len(boxes))
+            while start < len(total):
+                end = min(start + self.batch_size, len(total))
                 try:
-                    crops = cut(placed, boxes[start:end], warp)  # [n, S, S, 3]
+                    crops = torch.cat(
+                        [
+                            cut(one, boxes[max(0, start - first) : end - first], warp)
+                            for one, (_, boxes), first in zip(placed, parts, ends, strict=False)
+                            if first < end and start < first + len(boxes)
+                        ]
+                    )  # [n, S, S, 3]
                     filling = self.batch_size - len(crops)
                     crops = functional.pad(crops, (0, 0, 0, 0, 0, 0, 0, filling))
                     batch = sum(backend(crops)[: end - start] for backend in backends)
@@ -68,4 +80,10 @@ class Ensemble:
                     continue
                 total[start:end] += batch
                 start = end
-        return total / np.float32(len(self.backends))
+        return np.split(total / np.float32(len(self.members)), ends[1:-1])
+
+    def first(self, count: int) -> Ensemble:
+        """The first so many members alone."""
+        made = copy.copy(self)
+        made.members = self.members[:count]
+        return made

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -131,6 +132,23 @@ class Detector:
         loaded = Bundle.load(bundle)
         settings = Settings.read(preset=preset, config=config, base=loaded.manifest.settings)
         return cls(loaded, settings, device=device, backend=backend)
+
+    def under(self, settings: Settings) -> Detector:
+        """A detector of the same networks under other settings, but for precision and batch size.
+
+        Raises:
+            SettingsError: a class is not the bundle's.
+        """
+        _check_classes(settings, self.classes)
+        made = copy.copy(self)
+        made.settings = settings
+        if settings.classifier.members != "all":
+            made.ensemble = self.ensemble.first(settings.classifier.members)
+        if self.multibox is not None:
+            count = settings.multibox.count
+            made.multibox = self.multibox.limited(count) if count else None
+        made.preparation = Preparation(settings)
+        return made
 
     def detect(self, source: Source) -> Result:
         """Find the objects in an image: a path, bytes, a PIL image or an RGB array.

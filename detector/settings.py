@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -119,7 +119,7 @@ class Settings(Frozen):
         assignments: Iterable[str] = (),
         base: Mapping[str, Any] | None = None,
         scoring: bool = False,
-    ) -> Settings:
+    ) -> Self:
         """Settings from a preset, then a TOML file, then `table.key=value` assignments.
 
         Args:
@@ -142,7 +142,7 @@ class Settings(Frozen):
             check(cls, merged, place)
         return cls.model_validate(merged)
 
-    def replace(self, **tables: Mapping[str, Any]) -> Settings:
+    def replace(self, **tables: Mapping[str, Any]) -> Self:
         """A copy in which the given keys of the given tables have other values.
 
         Raises:

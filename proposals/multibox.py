@@ -15,6 +15,7 @@ Letters of shapes: N pictures, S a picture's side, K priors, M objects of a pict
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -199,6 +200,12 @@ class MultiBox:
             ]
         )
         return select(decoded, logits.ravel(), self.count, self.nms_iou)
+
+    def limited(self, count: int) -> MultiBox:
+        """The same with another number of boxes."""
+        made = copy.copy(self)
+        made.count = count
+        return made
 
     def _picture(self, image: Image, view: View) -> Image:
         """A part of an image as a square: each axis area-averaged where it shrinks and bilinear

@@ -101,7 +101,7 @@ def _pool(preparation: Preparation, workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
+        initializer=_start,
         initargs=(preparation,),
     )
 
@@ -115,9 +115,14 @@ _preparation: Preparation
 """Of a worker process, set when it starts."""
 
 
-def _start_worker(preparation: Preparation) -> None:
+def _start(preparation: Preparation) -> None:
     global _preparation
     _preparation = preparation
+    start_worker()
+
+
+def start_worker() -> None:
+    """What every process that prepares images does first."""
     single_threaded()
     _ignore_interrupts()
     threading.Thread(target=_end_with_parent, daemon=True).start()

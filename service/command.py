@@ -1,0 +1,124 @@
+"""`detector-serve`: detection over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import logging.config
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import uvicorn
+
+from detector.commands.options import DONE, Arguments, add_detector_options, main, parser
+from detector.errors import SettingsError
+from service.keys import read_keys
+from service.settings import ServeSettings
+
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "service.observing.JsonLines"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {"service": {"level": "INFO"}, "uvicorn.error": {"level": "INFO"}},
+}
+"""A line of JSON for each record, on stderr."""
+
+
+def command(arguments: Arguments = None) -> int:
+    """The entry point; returns the exit code."""
+    return main(_serve, _parser().parse_args(arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("detector-serve", "Find objects in images that are sent over HTTP.")
+    add = made.add_argument_group("service").add_argument
+    add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
+    add("--port", type=_port, default=8000, help="the port to listen on (8000); 0 takes any")
+    add("--api-keys", type=Path, metavar="FILE", help="keys, a line each; also $DETECTOR_API_KEYS")
+    add_detector_options(made)
+    return made
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a port, 0 to 65535")
+    return int(text)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from detector.bundle import Bundle
+
+    bundle = Bundle.load(arguments.bundle)
+
+    def read(preset: str) -> ServeSettings:
+        return ServeSettings.read(
+            preset=preset,
+            config=arguments.config,
+            assignments=arguments.assignments,
+            base=bundle.manifest.settings,
+        )
+
+    settings = read(arguments.preset)
+    if arguments.print_config:
+        print(settings.to_toml(), end="")
+        return DONE
+    from detector.pipeline import Detector
+    from service.app import create_app
+
+    if not arguments.quiet:
+        logging.config.dictConfig(LOGGING)
+
+    def load() -> Detector:
+        most = settings.detector().replace(classifier={"members": "all"})
+        return Detector(bundle, most, device=arguments.device, backend=arguments.backend)
+
+    service = settings.service
+    names = dict.fromkeys((arguments.preset, *service.presets))
+    presets = {name: read(name).detector() for name in names}
+    app = create_app(load, service, presets=presets, keys=read_keys(arguments.api_keys))
+    config = uvicorn.Config(
+        app,
+        host=arguments.host,
+        port=arguments.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(service.drain)),
+    )
+    server = Server(config, app, service.drain_notice)
+    server.run()
+    if not server.started:
+        raise SettingsError(f"cannot serve on {arguments.host}:{arguments.port}; see the log")
+    return DONE
+
+
+class Server(uvicorn.Server):
+    """A server that on SIGTERM first says that it is not ready, and closes a little later.
+
+    A second signal closes it at once.
+
+    Args:
+        notice: seconds between the two.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: Any, notice: float) -> None:
+        super().__init__(config)
+        self._app, self._notice = app, notice
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """What a signal does."""
+        service = getattr(self._app.state, "service", None)
+        if service is None or service.draining:
+            super().handle_exit(sig, frame)
+            return
+        service.draining = True
+        loop = asyncio.get_running_loop()
+        loop.call_later(self._notice, super().handle_exit, sig, frame)
+
+
+if __name__ == "__main__":
+    raise SystemExit(command())

@@ -1,0 +1,95 @@
+"""The limit on a request's bytes, held while they stream in, and the content types allowed."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import Problem
+
+FIELD = "image"
+FIELDS = 8
+"""That a form may have, beside the image."""
+
+
+class BodyLimit:
+    """ASGI middleware: a body of more bytes is refused as soon as that is known.
+
+    Args:
+        limit: bytes.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "0")
+        read = 0
+
+        async def limited() -> Message:
+            nonlocal read
+            if declared.isdecimal() and int(declared) > self._limit:
+                raise self._too_large()
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit:
+                raise self._too_large()
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "oversized-body",
+            f"more than the {self._limit:,} bytes allowed",
+        )
+
+
+async def read_image(request: Request, limit: int) -> bytes:
+    """The bytes of the image that a request carries: its body, or its form's field `image`.
+
+    Raises:
+        Problem: the body is neither, or a broken form.
+    """
+    content_type = request.headers.get("content-type", "application/octet-stream")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _image_of_form(request, limit)
+    if kind.startswith("image/") or kind == "application/octet-stream":
+        return await request.body()
+    raise Problem(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-content-type",
+        f"{kind[:80]!r}: allowed are image/…, application/octet-stream, and multipart/form-data "
+        f"with a field {FIELD!r}",
+    )
+
+
+async def _image_of_form(request: Request, limit: int) -> bytes:
+    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=FIELDS)
+    parser.spool_max_size = limit  # so that nothing goes to disk
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as error:  # KeyError: no boundary
+        reason = getattr(error, "message", "no boundary is given")
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad-form", f"not a form: {reason}") from error
+    found = form.get(FIELD)
+    if found is None or isinstance(found, str):
+        raise Problem(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "missing-image",
+            f"the form needs a file in its field {FIELD!r}",
+        )
+    try:
+        return await found.read()
+    finally:
+        await form.close()

@@ -1,0 +1,58 @@
+"""What Prometheus is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+STAGES = ("decode", "proposals", "classify", "total")
+SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+CROPS = (32, 64, 128, 256, 512, 1024)
+
+
+class Metrics:
+    """The service's counts and times, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "detector_requests_total", "Requests answered", ["path", "status"], registry=registry
+        )
+        self.images = Counter(
+            "detector_images_total", "Images whose objects were found", registry=registry
+        )
+        self.seconds = Histogram(
+            "detector_stage_seconds",
+            "Seconds of an image in each stage",
+            ["stage"],
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batch = Histogram(
+            "detector_batch_crops",
+            "Regions that the classifier took up at once",
+            buckets=CROPS,
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "detector_waiting_crops", "Regions that wait for the classifier", registry=registry
+        )
+        self.running = Gauge(
+            "detector_running_requests", "Detections in work or waiting", registry=registry
+        )
+        self.lost = Counter(
+            "detector_lost_workers_total", "Worker processes that died", registry=registry
+        )
+        for stage in STAGES:  # there from the start
+            self.seconds.labels(stage)
+
+    def observe(self, seconds: Mapping[str, float]) -> None:
+        """Count an image and its time by stage."""
+        self.images.inc()
+        for stage in STAGES:
+            self.seconds.labels(stage).observe(seconds[stage])
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' own format."""
+        return generate_latest(self.registry)

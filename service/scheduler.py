@@ -1,0 +1,244 @@
+"""The classifier's thread: it takes regions of all waiting images, in the order of arrival.
+
+A batch is filled from as many images as it takes, so that small ones share one; an image that
+nobody waits for any more is dropped between two batches.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detector.detections import Detection, select
+from detector.pipeline import Detector
+from detector.preparation import Prepared
+from detector.settings import DetectionSettings
+from proposals import Image, Proposals
+from proposals.types import Boxes
+from service.metrics import Metrics
+from service.problems import Problem
+from service.settings import ServiceSettings
+
+logger = logging.getLogger(__name__)
+
+LONGEST_RETRY = 60
+"""Seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """An image's proposals, its detections, and the seconds of each stage so far."""
+
+    proposals: Proposals
+    detections: tuple[Detection, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(eq=False)
+class Job:
+    """An image whose regions wait to be classified."""
+
+    detector: Detector
+    settings: DetectionSettings
+    image: Image
+    prepared: Prepared
+    proposals: Proposals
+    arrived: float
+    future: Future[Classified] = field(default_factory=Future)
+    localised: bool = False
+    done: list[NDArray[np.float32]] = field(default_factory=list)
+    """Probabilities of the first regions."""
+    seconds: float = 0.0
+    """For which the classifier had some of its regions in work."""
+
+    @property
+    def finished(self) -> int:
+        """How many regions are classified."""
+        return sum(map(len, self.done))
+
+    @property
+    def left(self) -> int:
+        """How many are not."""
+        return len(self.proposals) - self.finished
+
+
+class Scheduler:
+    """Classifies images that are handed in by any thread.
+
+    Args:
+        settings: how much may wait, and how much is taken up at once.
+    """
+
+    def __init__(self, settings: ServiceSettings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        self._jobs: deque[Job] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._rate = 100.0
+        """Regions a second, a running mean."""
+        self._thread = threading.Thread(target=self._run, name="classifier", daemon=True)
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Does the thread run?"""
+        return self._thread.is_alive()
+
+    def check(self, crops: int = 0) -> None:
+        """See that so many more regions may wait.
+
+        Raises:
+            Problem: 503, with the time after which there should be room.
+        """
+        waiting = self.waiting
+        if waiting and waiting + crops > self._settings.max_crops:
+            raise self._full(waiting)
+
+    @property
+    def waiting(self) -> int:
+        """How many regions wait."""
+        with self._changed:
+            return sum(job.left for job in self._jobs)
+
+    def submit(
+        self, detector: Detector, prepared: Prepared, settings: DetectionSettings
+    ) -> Future[Classified]:
+        """Hand in a prepared image. Its future may be cancelled.
+
+        Raises:
+            Problem: 503, there is no room.
+        """
+        assert prepared.image is not None
+        assert prepared.proposals is not None
+        self.check(len(prepared.proposals))
+        job = Job(
+            detector,
+            settings,
+            prepared.image,
+            prepared,
+            prepared.proposals,
+            time.perf_counter(),
+        )
+        with self._changed:
+            if self._closed:
+                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the service is closing")
+            self._jobs.append(job)
+            self._changed.notify()
+        return job.future
+
+    def close(self) -> None:
+        """Finish what waits, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _full(self, waiting: int) -> Problem:
+        seconds = min(LONGEST_RETRY, math.ceil(waiting / self._rate))
+        return Problem(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "busy",
+            f"{waiting:,} regions wait already",
+            retry_after=max(1, seconds),
+        )
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            if isinstance(work, Job):
+                self._localise(work)
+            else:
+                self._classify(work)
+
+    def _next(self) -> Job | list[tuple[Job, Boxes]] | None:
+        """An image to localise, or regions of images to classify; None at the end."""
+        with self._changed:
+            while True:
+                self._jobs = deque(job for job in self._jobs if not job.future.done())
+                self._metrics.waiting.set(sum(job.left for job in self._jobs))
+                if not self._jobs:
+                    if self._closed:
+                        return None
+                    self._changed.wait()
+                    continue
+                new = next((job for job in self._jobs if not job.localised), None)
+                if new is not None:
+                    return new
+                batch = self._batch()
+                wait = self._jobs[0].arrived + self._settings.batch_wait - time.perf_counter()
+                is_full = sum(len(part) for _, part in batch) >= self._settings.batch_crops
+                if is_full or wait <= 0 or self._closed or self._jobs[0].done:
+                    return batch
+                self._changed.wait(wait)
+
+    def _batch(self) -> list[tuple[Job, Boxes]]:
+        """The first regions that wait, as many as are taken up at once."""
+        batch: list[tuple[Job, Boxes]] = []
+        room = self._settings.batch_crops
+        for job in self._jobs:
+            if job.detector is self._jobs[0].detector and room:
+                start = job.finished
+                part = job.proposals.boxes[start : start + room]
+                batch.append((job, part))
+                room -= len(part)
+        return batch
+
+    def _localise(self, job: Job) -> None:
+        """Add MultiBox's proposals to an image's."""
+        try:
+            prepared = job.detector.localise(job.prepared)
+        except Exception as error:
+            self._fail(job, error)
+            return
+        assert prepared.proposals is not None
+        with self._changed:
+            job.prepared, job.proposals, job.localised = prepared, prepared.proposals, True
+
+    def _classify(self, batch: list[tuple[Job, Boxes]]) -> None:
+        started = time.perf_counter()
+        ensemble = batch[0][0].detector.ensemble
+        try:
+            found = ensemble.together([(job.image, part) for job, part in batch])
+        except Exception as error:
+            if len(batch) == 1:
+                self._fail(batch[0][0], error)
+            else:  # one image must not fail the others
+                for one in batch:
+                    self._classify([one])
+            return
+        seconds = time.perf_counter() - started
+        crops = sum(len(part) for _, part in batch)
+        self._metrics.batch.observe(crops)
+        self._rate += 0.1 * (crops / max(seconds, 1e-6) - self._rate)
+        for (job, _), probabilities in zip(batch, found, strict=True):
+            with self._changed:
+                job.done.append(probabilities)
+            job.seconds += seconds
+            if not job.left:
+                self._finish(job)
+
+    def _finish(self, job: Job) -> None:
+        started = time.perf_counter()
+        probabilities = np.concatenate(job.done)
+        detector, boxes = job.detector, job.proposals.boxes
+        detections = tuple(select(boxes, probabilities, detector.classes, job.settings))
+        classify = job.seconds + time.perf_counter() - started
+        classified = Classified(
+            job.proposals, detections, job.prepared.seconds | {"classify": classify}
+        )
+        with suppress(InvalidStateError):  # nobody waits for it any more
+            job.future.set_result(classified)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        logger.exception("an image could not be classified", exc_info=error)
+        with suppress(InvalidStateError):
+            job.future.set_exception(error)
