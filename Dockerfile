@@ -1,26 +1,48 @@
-# The image holds the installed wheel and its dependencies, no checkout.
+# The service, as an image that holds an environment and no checkout.
+#
 #   docker build --tag detector .
-#   mkdir -p out
-#   docker run --rm --user "$(id -u):$(id -g)" \
-#       --volume "$PWD/photos:/photos:ro" --volume "$PWD/out:/out" detector \
-#       --images /photos --out /out/dets.json
-# TORCH names another build of torch, such as one without CUDA, as pip takes it.
+#   docker run --rm --read-only --tmpfs /tmp --publish 8000:8000 detector
+#
+# torch is the CUDA build, most of the image's size. For machines without a GPU name the index
+# that has torch's CPU builds:
+#
+#   docker build --tag detector --build-arg TORCH_INDEX=URL .
+#
+# The other commands are inside as well:
+#
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/work" --workdir /work \
+#       --entrypoint detector-run detector --images photos --out dets.json
 
-FROM python:3.11-slim AS build
-ARG TORCH="torch torchvision"
+FROM python:3.11-slim AS python
+
+FROM python AS build
+ARG TORCH_INDEX=""
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
-RUN python -m venv /opt/detector
-ENV PATH="/opt/detector/bin:$PATH"
 COPY constraints.txt ./
-# hadolint ignore=DL3013,SC2086
-RUN pip install --no-cache-dir --constraint constraints.txt ${TORCH}
+RUN python -m venv --without-pip /opt/detector \
+    && pip install --constraint constraints.txt hatchling
+# A layer of its own, which a change of the code leaves alone. Of another index nothing but the pair
+# is taken; what the pair needs comes with the rest.
+RUN pip --python /opt/detector install --constraint constraints.txt \
+        ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} torch torchvision
 COPY . .
-RUN pip install --no-cache-dir --constraint constraints.txt .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
+    && pip --python /opt/detector install --constraint constraints.txt /dist/*.whl \
+    && pip --python /opt/detector check
+# A second OpenCV would overwrite files of the one that has selective search.
+RUN ["/opt/detector/bin/python", "-c", \
+    "import cv2.ximgproc, importlib.metadata as m; assert len(set(m.packages_distributions()['cv2'])) == 1"]
 
-FROM python:3.11-slim
+FROM python
 COPY --from=build /opt/detector /opt/detector
 ENV PATH="/opt/detector/bin:$PATH"
-RUN useradd --create-home --uid 10001 detector
-USER detector
-WORKDIR /home/detector
-ENTRYPOINT ["detector-run"]
+# A number, which Kubernetes can see is not root. It needs no name and no home.
+USER 10001:10001
+EXPOSE 8000
+# Past any proxy that the environment names.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=6 CMD ["python", "-c", \
+    "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/healthz', timeout=4)"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["detector-serve"]
+CMD ["--host", "0.0.0.0"]

@@ -132,7 +132,8 @@ def _facts(member: TrainedMember) -> list[tuple[str, str]]:
 
 def _multibox_facts(multibox: TrainedMultiBox) -> list[tuple[str, str]]:
     recipe, scores = multibox.training["recipe"], multibox.training.get("scores")
-    shape = f"{multibox.priors} priors, spread {multibox.spread:g}, hidden layer {multibox.hidden}"
+    shape = f"{multibox.priors} priors, {multibox.head} head, spread {multibox.spread:g}, "
+    shape += f"hidden layer {multibox.hidden}"
     facts = [
         *_origin(multibox.training),
         ("network", f"{_network(multibox.architecture)}; {shape}"),

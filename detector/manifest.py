@@ -86,9 +86,12 @@ class MultiBoxRecipe(Frozen):
     """S, the side of the square pictures that it sees, in pixels."""
     priors: int = Field(200, ge=1)
     """K, their number."""
-    spread: float = Field(0.05, gt=0)
+    head: Literal["dense", "shared"] = "dense"
+    """How the last map becomes boxes: by weights of each box's own, as in the paper, or by the
+    same for all from what the maps show around each prior, which learns from few photos."""
+    spread: float = Field(0.1, gt=0)
     """The unit of what the network adds to priors, and of locations in the loss, as a share of the
-    picture's sides: about how far objects are from their priors."""
+    prior's sides: about how far objects are from their priors."""
     hidden: int = Field(512, ge=1)
     """Width of the hidden layer."""
     architecture: Architecture = Architecture()

@@ -7,8 +7,9 @@ one box's, and every box at most one object's: the assignment that costs least.
 
 Coordinates are x1, y1, x2, y2 as shares of the picture's sides. The paper's alpha of 0.3 weighs
 the squared error of locations against the confidences' logarithms, which depends on the unit of
-locations: here it is the `spread`, about how far objects are from their priors. (With shares of
-the sides themselves the location term would be a thousandth of the other.)
+locations: here it is a share of the prior's own sides (`units`), about how far objects are from
+their priors. (In shares of the picture's sides the location term would be a thousandth of the
+other.)
 
 Letters of shapes: N pictures, S a picture's side, K priors, M objects of a picture.
 """
@@ -71,6 +72,11 @@ def cluster(boxes: Boxes, count: int, *, seed: int = 0) -> Boxes:
     return centres[np.lexsort(centres.T[::-1])]
 
 
+def units(priors: Boxes, spread: float) -> Boxes:
+    """Of the coordinates x1, y1, x2, y2 of each prior's box: a share of the prior's own sides."""
+    return np.asarray(np.tile(priors[:, 2:] - priors[:, :2], 2) * np.float32(spread))
+
+
 def match_priors(priors: Boxes, objects: Boxes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """One prior for each object, the assignment with the least squared distances in all.
 
@@ -88,7 +94,7 @@ def match_priors(priors: Boxes, objects: Boxes) -> tuple[NDArray[np.intp], NDArr
 
 
 def match_boxes(
-    boxes: Boxes, logits: NDArray[np.float32], objects: Boxes, spread: float, alpha: float = ALPHA
+    boxes: Boxes, logits: NDArray[np.float32], objects: Boxes, units: Boxes, alpha: float = ALPHA
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """One predicted box for each object: the assignment with the least loss.
 
@@ -99,17 +105,20 @@ def match_boxes(
         boxes: `[K, 4]`.
         logits: `[K]`, of the confidences.
         objects: `[M, 4]`. Of more than K, K have a box.
+        units: `[K, 4]`, of the boxes' coordinates.
 
     Returns:
         As `match_priors`.
     """
-    costs = alpha / 2 * _squared_distances(boxes, objects) / spread**2
+    costs = alpha / 2 * _squared_distances(boxes, objects, units)
     return _assign(costs - logits[:, None].astype(np.float64))
 
 
-def _squared_distances(a: Boxes, b: Boxes) -> NDArray[np.float64]:
-    """`[len(a), len(b)]`."""
+def _squared_distances(a: Boxes, b: Boxes, units: Boxes | None = None) -> NDArray[np.float64]:
+    """`[len(a), len(b)]`, in units `[len(a), 4]`, if there are any."""
     differences = a[:, None].astype(np.float64) - b[None]
+    if units is not None:
+        differences /= units[:, None]
     return np.asarray((differences**2).sum(axis=2))
 
 
@@ -134,23 +143,24 @@ class Targets(NamedTuple):
 
 
 def loss(
-    boxes: Tensor, logits: Tensor, targets: Targets, *, spread: float, alpha: float = ALPHA
+    boxes: Tensor, logits: Tensor, targets: Targets, units: Tensor, *, alpha: float = ALPHA
 ) -> Tensor:
     """The paper's F(x, l, c) for a given assignment x, its mean over the pictures.
 
     `alpha / 2 Σ ||l - g||² - Σ log c - Σ log (1 - c)`: over the assigned boxes, the assigned ones
-    and all others. Differences are in units of the spread.
+    and all others.
 
     Args:
         boxes: `[N, K, 4]`.
         logits: `[N, K]`, of the confidences.
         targets: the assignment.
+        units: `[K, 4]`, of locations.
     """
     where = targets.pictures, targets.boxes
     is_object = torch.zeros_like(logits)
     is_object[where] = 1.0
     confidence = functional.binary_cross_entropy_with_logits(logits, is_object, reduction="sum")
-    location = ((boxes[where] - targets.objects) / spread).square().sum() / 2
+    location = ((boxes[where] - targets.objects) / units[targets.boxes]).square().sum() / 2
     return (alpha * location + confidence) / len(logits)
 
 

@@ -82,14 +82,14 @@ async def _image_of_form(request: Request, limit: int) -> bytes:
     except (MultiPartException, KeyError) as error:  # KeyError: no boundary
         reason = getattr(error, "message", "no boundary is given")
         raise Problem(HTTPStatus.BAD_REQUEST, "bad-form", f"not a form: {reason}") from error
-    found = form.get(FIELD)
-    if found is None or isinstance(found, str):
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "missing-image",
-            f"the form needs a file in its field {FIELD!r}",
-        )
     try:
+        found = form.get(FIELD)
+        if found is None or isinstance(found, str):
+            raise Problem(
+                HTTPStatus.UNPROCESSABLE_ENTITY,
+                "missing-image",
+                f"the form needs a file in its field {FIELD!r}",
+            )
         return await found.read()
     finally:
         await form.close()

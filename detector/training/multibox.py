@@ -40,11 +40,19 @@ from detector.training.results import AUXILIARY_HEADS, circumstances, start, wri
 from detector.training.settings import MultiBoxTraining, Pictures
 from detector.weights import as_shipped, load_weights, read_weights
 from proposals.boxes import iou
-from proposals.multibox import MultiBox, Targets, cluster, loss, match_boxes, match_priors
+from proposals.multibox import (
+    MultiBox,
+    Targets,
+    cluster,
+    loss,
+    match_boxes,
+    match_priors,
+    units,
+)
 from proposals.types import Boxes
 
-HEADS = ("reduce", "hidden", "locations", "confidences")
-"""The layers that start anew."""
+HEADS = ("head",)
+"""What starts anew."""
 
 OF_A_CLASSIFIER = ("classifier", *AUXILIARY_HEADS)
 """What the weights to start from have beside a trunk."""
@@ -190,6 +198,7 @@ class PictureTask:
         self._images, self._photos, self._held_out = images, photos, held_out
         self._recipe, self._loop, self._seed = recipe, loop, seed
         self._priors = loop.network.priors.cpu().numpy()
+        self._units = torch.from_numpy(units(self._priors, recipe.spread)).to(loop.device)
         self._part = loop.group.part(recipe.pictures.batch_size)
         self._batches = Ahead(self._batch, recipe.optimisation.steps)
         self.scores: Mapping[str, Any] = {}
@@ -201,7 +210,7 @@ class PictureTask:
         pictures, objects = self._batches(step)
         boxes, logits = network(pictures.permute(0, 3, 1, 2))
         targets = self._match(boxes.detach(), logits.detach(), objects).to(self._loop.device)
-        return loss(boxes, logits, targets, spread=recipe.spread, alpha=recipe.alpha)
+        return loss(boxes, logits, targets, self._units, alpha=recipe.alpha)
 
     def validate(self, network: Localiser, step: int) -> Mapping[str, Any]:
         """The coverage of the objects of held-out photos, where there are any."""
@@ -236,12 +245,13 @@ class PictureTask:
     def _match(self, boxes: Tensor, logits: Tensor, objects: Sequence[Boxes]) -> Targets:
         parts = []
         found, certain = boxes.cpu().numpy(), logits.cpu().numpy()
+        widths = self._units.cpu().numpy()
         for picture, mine in enumerate(objects):
             if self._recipe.matching == "priors":
                 i, j = match_priors(self._priors, mine)
             else:
                 i, j = match_boxes(
-                    found[picture], certain[picture], mine, self._recipe.spread, self._recipe.alpha
+                    found[picture], certain[picture], mine, widths, self._recipe.alpha
                 )
             parts.append((np.full(len(i), picture), i, mine[j]))
         columns = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -86,7 +86,7 @@ def test_matching_of_boxes_minimises_the_loss(seed: int, k: int, m: int) -> None
     rng = np.random.default_rng(seed)
     found, objects = boxes(rng, k), boxes(rng, m)
     logits = rng.normal(0, 2, k).astype(np.float32)
-    pairs = match_boxes(found, logits, objects, 0.1)
+    pairs = match_boxes(found, logits, objects, np.full((k, 4), 0.1, np.float32))
     x = set(zip(*map(np.ndarray.tolist, pairs), strict=True))
     costs = [ALPHA * f_match(found, objects, x, 0.1) + f_conf(logits, x) for x in assignments(k, m)]
     cost = ALPHA * f_match(found, objects, x, 0.1) + f_conf(logits, x)
@@ -109,7 +109,7 @@ def test_loss_equals_the_formulas(seed: int, n: int) -> None:
         parts.append((np.full(len(i), picture), i, objects[picture][j]))
     pictures, indices, matched = (np.concatenate(part) for part in zip(*parts, strict=True))
     targets = Targets(*map(torch.from_numpy, (pictures, indices, matched)))
-    got = loss(torch.from_numpy(found), torch.from_numpy(logits), targets, spread=0.05)
+    got = loss(torch.from_numpy(found), torch.from_numpy(logits), targets, torch.full((k, 4), 0.05))
     assert got.item() == pytest.approx(expected / n, rel=1e-4)
 
 

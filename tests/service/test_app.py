@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import io
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from detector import Detector
+from detector.bundle import Bundle
+from service.problems import MEDIA_TYPE
+from tests.conftest import scene
+from tests.service.conftest import Running, serving
+
+JPEG = {"content-type": "image/jpeg"}
+
+
+def encoded(seed: int, form: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(scene(seed)).save(buffer, format=form)
+    return buffer.getvalue()
+
+
+def expected(detector: Detector, data: bytes) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "score": score, "box": list(box)}
+        for label, score, box in detector.detect(data).detections
+    ]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_answers_are_the_detectors(client: httpx2.Client, running: Running, form: str) -> None:
+    data = encoded(1, form)
+    raw = client.post("/detect", content=data, headers=JPEG)
+    by_form = client.post("/detect", files={"image": ("a b ü.x", data)})
+    assert raw.status_code == by_form.status_code == 200
+    answer = raw.json()
+    assert answer["detections"] == by_form.json()["detections"] == expected(running.detector, data)
+    assert len(answer["detections"]) > 3
+    result = running.detector.detect(data)
+    assert answer["proposals"] == result.proposals
+    assert (answer["width"], answer["height"]) == (120, 90)
+    assert set(answer["seconds"]) == {"decode", "proposals", "classify", "total"}
+    assert re.fullmatch(r"tiny@[0-9a-f]{8}", answer["bundle"])
+
+
+def test_parameters(client: httpx2.Client) -> None:
+    data = encoded(2)
+
+    def found(**query: Any) -> list[dict[str, Any]]:
+        answer = client.post("/detect", content=data, headers=JPEG, params=query)
+        assert answer.status_code == 200
+        detections: list[dict[str, Any]] = answer.json()["detections"]
+        return detections
+
+    everything = found(score_threshold=0)
+    half = sorted(item["score"] for item in everything)[len(everything) // 2]
+    assert found(score_threshold=half) == [item for item in everything if item["score"] >= half]
+    assert found(max_detections=2) == everything[:2]
+    dogs = found(classes="dog", score_threshold=0)
+    assert {item["label"] for item in dogs} == {"dog"}
+    assert found(preset="fast") != found(preset="default") == found()
+
+
+def test_regions_if_wanted(client: httpx2.Client, running: Running) -> None:
+    data = encoded(2)
+    boxes = client.post(
+        "/detect", content=data, headers=JPEG, params={"include": "proposals"}
+    ).json()["proposal_boxes"]
+    assert boxes == running.detector.preparation.source(data).proposals.boxes.tolist()  # type: ignore[union-attr]
+
+
+def test_picture(client: httpx2.Client) -> None:
+    answer = client.post("/detect", content=encoded(3), headers=JPEG | {"accept": "image/png"})
+    assert answer.headers["content-type"] == "image/png"
+    picture = np.asarray(PillowImage.open(io.BytesIO(answer.content)))
+    assert picture.shape == (90, 120, 3)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"content": b"", "headers": JPEG}, 400, "empty-image"),
+        ({"content": b"I am no image", "headers": JPEG}, 400, "not-an-image"),
+        ({"content": encoded(0)[:-60], "headers": JPEG}, 400, "truncated-image"),
+        ({"content": b"%PDF-1.7", "headers": JPEG}, 415, "unsupported-image"),
+        (
+            {"content": b"{}", "headers": {"content-type": "application/json"}},
+            415,
+            "unsupported-content-type",
+        ),
+        ({"data": {"image": "text"}}, 415, "unsupported-content-type"),
+        ({"files": {"picture": b"x"}}, 422, "missing-image"),
+        ({"files": {"image": (None, b"a text")}}, 422, "missing-image"),
+        ({"files": [("image", b"x"), ("image", b"y")]}, 400, "bad-form"),
+        (
+            {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
+            400,
+            "bad-form",
+        ),
+        (
+            {
+                "content": b"--y\r\nbroken",
+                "headers": {"content-type": "multipart/form-data; boundary=x"},
+            },
+            400,
+            "bad-form",
+        ),
+        ({"content": b"x", "params": {"score_threshold": "2"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"score_threshold": "nan"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"max_detections": "0"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"classes": "unicorn"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"preset": "paper"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"include": "all"}}, 422, "bad-parameter"),
+    ],
+)
+def test_problems(client: httpx2.Client, request_: dict[str, Any], status: int, code: str) -> None:
+    answer = client.post("/detect", **request_)
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (status, code)
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert "/" not in problem["detail"].replace("image/…", "").replace("application/", "").replace(
+        "multipart/", ""
+    )
+
+
+def test_other_paths_and_methods(client: httpx2.Client) -> None:
+    assert client.get("/nothing").json()["type"] == "not-found"
+    answer = client.get("/detect")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_too_many_pixels(client: httpx2.Client) -> None:
+    buffer = io.BytesIO()
+    PillowImage.new("1", (10_000, 10_000)).save(buffer, format="PNG")
+    answer = client.post("/detect", content=buffer.getvalue(), headers=JPEG)
+    assert (answer.status_code, answer.json()["type"]) == (413, "oversized-image")
+
+
+def test_an_error_of_the_service_says_nothing(
+    client: httpx2.Client, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("/a/path of this machine")
+
+    monkeypatch.setattr(running.app.state.service.detector.ensemble, "together", fail)
+    monkeypatch.setattr("detector.ensemble.Ensemble.together", fail)
+    answer = client.post("/detect", content=encoded(0), headers=JPEG)
+    assert (answer.status_code, answer.json()["type"]) == (500, "internal")
+    assert "path" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_state(client: httpx2.Client) -> None:
+    assert client.get("/healthz").json() == {"status": "alive"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    model = client.get("/model").json()
+    assert model["classes"] == ["cat", "dog", "person"]
+    assert list(model["presets"]) == ["default", "fast"]
+    assert model["presets"]["fast"]["classifier"]["members"] == 1
+
+
+def test_not_ready_while_it_closes(tiny_bundle: Bundle) -> None:
+    with serving(tiny_bundle) as running, running.client() as client:
+        running.app.state.service.draining = True
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+        answer = client.post("/detect", content=encoded(0), headers=JPEG)
+        assert (answer.status_code, answer.json()["type"]) == (503, "closing")
+        assert int(answer.headers["retry-after"]) >= 1
+
+
+def test_metrics(client: httpx2.Client) -> None:
+    def value(name: str) -> float:
+        text = client.get("/metrics").text
+        return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+
+    before = value("detector_images_total")
+    client.post("/detect", content=encoded(0), headers=JPEG)
+    assert value("detector_images_total") == before + 1
+    assert value('detector_requests_total{path="/detect",status="200"}') >= before + 1
+    assert value('detector_stage_seconds_count{stage="classify"}') >= before + 1
+    assert value("detector_waiting_crops") == 0
+    assert value("detector_running_requests") == 0
+
+
+def test_nothing_is_loaded_from_elsewhere(client: httpx2.Client) -> None:
+    page, docs = client.get("/").text, client.get("/docs").text
+    for text in (page, docs):
+        assert re.findall(r"""(?:src|href)=["'](?!/)""", text) == []
+    script = client.get("/page/page.js").text
+    assert set(re.findall(r"https?://[^\"' ]+", script)) == {"http://www.w3.org/2000/svg"}
+    assets = re.findall(r"""["'](/(?:docs|page)/[^"']+)["']""", page + docs)
+    assert len(assets) >= 5
+    for asset in assets:
+        assert client.get(asset).status_code == 200, asset
+    policy = client.get("/").headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'")
+
+
+def test_other_origins(tiny_bundle: Bundle, client: httpx2.Client) -> None:
+    origin = {"origin": "https://example.org"}
+    assert "access-control-allow-origin" not in client.get("/model", headers=origin).headers
+    settings = {"cors_origins": ("https://example.org",)}
+    with serving(tiny_bundle, **settings) as running, running.client() as other:
+        allowed = other.get("/model", headers=origin).headers["access-control-allow-origin"]
+        assert allowed == "https://example.org"
+
+
+def test_every_client_has_its_own_answer(running: Running) -> None:
+    """32 clients with 32 different images, ten rounds."""
+    images = [encoded(seed) for seed in range(32)]
+    answers = [expected(running.detector, data) for data in images]
+    assert len({str(answer) for answer in answers}) == 32
+
+    def rounds(number: int) -> int:
+        right = 0
+        with running.client() as client:
+            for turn in range(10):
+                which = (number + turn) % 32
+                answer = client.post("/detect", content=images[which], headers=JPEG)
+                assert answer.status_code == 200, answer.text
+                right += answer.json()["detections"] == answers[which]
+        return right
+
+    with ThreadPoolExecutor(32) as clients:
+        assert list(clients.map(rounds, range(32))) == [10] * 32
