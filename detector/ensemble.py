@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from detector.backends import Backend
-from detector.crops import cut, normalise
+from detector.crops import Pixels, cut, normalise
 from detector.manifest import Normalisation, Warp
 from proposals import Image
 from proposals.types import Boxes
@@ -51,34 +52,31 @@ class Ensemble:
     def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
         """The same for boxes of several images, which share batches."""
         ends = np.cumsum([0, *(len(boxes) for _, boxes in parts)])  # [images + 1]
-        pixels = [normalise(image, self.normalisation) for image, _ in parts]
         total = np.zeros((ends[-1], self.classes), np.float32)
         by_warp: dict[Warp, list[Backend]] = {}
         for backend, warp in self.members:
             by_warp.setdefault(warp, []).append(backend)
         for warp, backends in by_warp.items():
-            placed = [backends[0].place(one) for one in pixels]
+            placed = _OneAtATime(self.normalisation, backends[0])
             start = 0
             while start < len(total):
                 end = min(start + self.batch_size, len(total))
                 try:
-                    crops = torch.cat(
-                        [
-                            cut(one, boxes[max(0, start - first) : end - first], warp)
-                            for one, (_, boxes), first in zip(placed, parts, ends, strict=False)
-                            if first < end and start < first + len(boxes)
-                        ]
-                    )  # [n, S, S, 3]
-                    filling = self.batch_size - len(crops)
-                    crops = functional.pad(crops, (0, 0, 0, 0, 0, 0, 0, filling))
-                    batch = sum(backend(crops)[: end - start] for backend in backends)
+                    crops = [
+                        cut(placed(image), boxes[max(0, start - first) : end - first], warp)
+                        for (image, boxes), first in zip(parts, ends, strict=False)
+                        if first < end and start < first + len(boxes)
+                    ]
+                    filling = self.batch_size - (end - start)
+                    batch = functional.pad(torch.cat(crops), (0, 0, 0, 0, 0, 0, 0, filling))
+                    found = sum(backend(batch)[: end - start] for backend in backends)
                 except (torch.OutOfMemoryError, MemoryError):
                     if self.batch_size == 1:
                         raise
                     self.batch_size //= 2
                     logger.warning("out of memory: batches of %d crops from now", self.batch_size)
                     continue
-                total[start:end] += batch
+                total[start:end] += found
                 start = end
         return np.split(total / np.float32(len(self.members)), ends[1:-1])
 
@@ -87,3 +85,17 @@ class Ensemble:
         made = copy.copy(self)
         made.members = self.members[:count]
         return made
+
+
+class _OneAtATime:
+    """Images as a backend cuts from them, of which the last one is kept: they may be large."""
+
+    def __init__(self, normalisation: Normalisation, backend: Backend) -> None:
+        self._normalisation, self._backend = normalisation, backend
+        self._last: tuple[Image, Pixels | Tensor] | None = None
+
+    def __call__(self, image: Image) -> Pixels | Tensor:
+        if self._last is None or self._last[0] is not image:
+            self._last = None  # before the next one is made
+            self._last = image, self._backend.place(normalise(image, self._normalisation))
+        return self._last[1]

@@ -47,7 +47,7 @@ class Frozen(BaseModel):
     def to_toml(self) -> str:
         """The values as a TOML file, which reads back to the same; single keys, then tables."""
         lines, tables = [], []
-        for key, value in self.model_dump(mode="json").items():
+        for key, value in self.model_dump(mode="json", exclude_none=True).items():
             if isinstance(value, dict):
                 tables += [f"[{key}]", *(f"{k} = {json.dumps(v)}" for k, v in value.items()), ""]
             else:

@@ -27,7 +27,7 @@ from service.limits import FIELD, BodyLimit, read_image
 from service.metrics import Metrics
 from service.observing import HEADER, Observing
 from service.problems import Problem, documented, request_id
-from service.service import Answer, Service
+from service.service import Answer, Service, closing
 from service.settings import ServiceSettings
 
 PAGE = Path(__file__).parent / "page"
@@ -163,7 +163,7 @@ def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys) -> None:
         try:
             async with asyncio.timeout(settings.deadline), service.place():
                 data = await _in_time(read_image(request, settings.max_bytes), settings)
-                return await _unless_gone(request, work())
+                return await _finished(request, service, work())
         except TimeoutError as error:
             raise Problem(
                 HTTPStatus.GATEWAY_TIMEOUT,
@@ -184,21 +184,24 @@ async def _in_time(body: Awaitable[bytes], settings: ServiceSettings) -> bytes:
         ) from error
 
 
-async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:
-    """The work's answer; work that nobody waits for any more ends."""
+async def _finished(request: Request, service: Service, work: Awaitable[Response]) -> Response:
+    """The work's answer; work that nobody waits for any more, or that comes too late, ends."""
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(gone())
+    doing = asyncio.ensure_future(work)
+    leaving, over = asyncio.create_task(gone()), asyncio.create_task(service.over.wait())
     try:
-        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({doing, leaving, over}, return_when=asyncio.FIRST_COMPLETED)
         if doing.done():
             return doing.result()
-        return Response(status_code=499)
+        if leaving.done():
+            return Response(status_code=499)
+        raise closing()
     finally:
-        for task in (doing, leaving):
+        for task in (doing, leaving, over):
             task.cancel()
 
 
@@ -245,7 +248,7 @@ def _add_state(app: FastAPI, metrics: Metrics) -> None:
     )
     async def readyz(request: Request) -> dict[str, str]:
         if not request.app.state.service.ready:
-            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "the service is closing")
+            raise closing()
         return {"status": "ready"}
 
     @app.get("/metrics", summary="Counts and times for Prometheus", response_class=Response)

@@ -6,16 +6,27 @@ import argparse
 import asyncio
 import logging
 import logging.config
+import math
+import signal
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from detector.commands.options import DONE, Arguments, add_detector_options, main, parser
 from detector.errors import SettingsError
 from service.keys import read_keys
-from service.settings import ServeSettings
+from service.settings import ServeSettings, ServiceSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from service.service import Service
+
+MARGIN = 2
+"""Seconds for the answers to requests that were too late, before the server gives them up."""
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -69,9 +80,6 @@ def _serve(arguments: argparse.Namespace) -> int:
     from detector.pipeline import Detector
     from service.app import create_app
 
-    if not arguments.quiet:
-        logging.config.dictConfig(LOGGING)
-
     def load() -> Detector:
         most = settings.detector().replace(classifier={"members": "all"})
         return Detector(bundle, most, device=arguments.device, backend=arguments.backend)
@@ -87,37 +95,49 @@ def _serve(arguments: argparse.Namespace) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(service.drain)),
+        timeout_keep_alive=75,  # longer than a proxy's, which would meet a closed connection
+        timeout_graceful_shutdown=math.ceil(service.drain) + MARGIN,
     )
-    server = Server(config, app, service.drain_notice)
-    server.run()
+    server = Server(config, app, service)
+    if not arguments.quiet:
+        logging.config.dictConfig(LOGGING)
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again at its end
+    with suppress(SystemExit):
+        server.run()
     if not server.started:
-        raise SettingsError(f"cannot serve on {arguments.host}:{arguments.port}; see the log")
+        raise SettingsError(f"cannot serve on {arguments.host}:{arguments.port}")
     return DONE
 
 
 class Server(uvicorn.Server):
     """A server that on SIGTERM first says that it is not ready, and closes a little later.
 
-    A second signal closes it at once.
+    A second signal closes it without that notice.
 
     Args:
-        notice: seconds between the two.
+        app: the application, whose state has the service.
+        settings: how long each takes.
     """
 
-    def __init__(self, config: uvicorn.Config, app: Any, notice: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: FastAPI, settings: ServiceSettings) -> None:
         super().__init__(config)
-        self._app, self._notice = app, notice
+        self._app, self._settings = app, settings
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """What a signal does."""
-        service = getattr(self._app.state, "service", None)
-        if service is None or service.draining:
+        service: Service | None = getattr(self._app.state, "service", None)
+        if service is None or service.leaving:
             super().handle_exit(sig, frame)
             return
-        service.draining = True
-        loop = asyncio.get_running_loop()
-        loop.call_later(self._notice, super().handle_exit, sig, frame)
+        service.leaving = True
+        loop = asyncio.get_running_loop()  # which sleeps, and a signal alone does not wake it
+        loop.call_soon_threadsafe(
+            loop.call_later, self._settings.drain_notice, self._close, service, sig, frame
+        )
+
+    def _close(self, service: Service, sig: int, frame: FrameType | None) -> None:
+        service.close_within(self._settings.drain)
+        super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

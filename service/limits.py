@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -12,6 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.problems import Problem
 
 FIELD = "image"
+PATIENCE = 5.0
+"""Seconds."""
+
 FIELDS = 8
 """That a form may have, beside the image."""
 
@@ -36,22 +41,28 @@ class BodyLimit:
 
         async def limited() -> Message:
             nonlocal read
-            if declared.isdecimal() and int(declared) > self._limit:
-                raise self._too_large()
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._limit:
-                raise self._too_large()
+            if read > self._limit or (declared.isdecimal() and int(declared) > self._limit):
+                await _discard(receive, message, self._limit)
+                raise Problem(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    "oversized-body",
+                    f"more than the {self._limit:,} bytes allowed",
+                )
             return message
 
         await self._app(scope, limited, send)
 
-    def _too_large(self) -> Problem:
-        return Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "oversized-body",
-            f"more than the {self._limit:,} bytes allowed",
-        )
+
+async def _discard(receive: Receive, message: Message, limit: int) -> None:
+    """Read on for a while: a client that still sends sees a lost connection and no answer."""
+    read = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while message.get("more_body") and read < 4 * limit:
+                message = await receive()
+                read += len(message.get("body", b""))
 
 
 async def read_image(request: Request, limit: int) -> bytes:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 STAGES = ("decode", "proposals", "classify", "total")
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
@@ -44,6 +51,7 @@ class Metrics:
         self.lost = Counter(
             "detector_lost_workers_total", "Worker processes that died", registry=registry
         )
+        ProcessCollector(registry=registry)
         for stage in STAGES:  # there from the start
             self.seconds.labels(stage)
 

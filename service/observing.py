@@ -21,6 +21,9 @@ from service.metrics import Metrics
 logger = logging.getLogger("service.requests")
 
 HEADER = "x-request-id"
+QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that are asked for every few seconds."""
+
 GIVEN = re.compile(r"[\w.-]{1,64}", re.ASCII)
 """What a client may call its request."""
 
@@ -55,7 +58,8 @@ class Observing:
             route = scope.get("route")
             path = getattr(route, "path", "other")
             self._metrics.requests.labels(path, str(status)).inc()
-            logger.info(
+            logger.log(
+                logging.DEBUG if path in QUIET else logging.INFO,
                 "request",
                 extra={
                     "fields": {

@@ -71,6 +71,12 @@ class Job:
         """How many are not."""
         return len(self.proposals) - self.finished
 
+    @property
+    def pixels(self) -> int:
+        """How many its image has."""
+        height, width = self.image.shape[:2]
+        return int(height * width)
+
 
 class Scheduler:
     """Classifies images that are handed in by any thread.
@@ -94,21 +100,26 @@ class Scheduler:
         """Does the thread run?"""
         return self._thread.is_alive()
 
-    def check(self, crops: int = 0) -> None:
-        """See that so many more regions may wait.
+    def check(self, crops: int = 0, pixels: int = 0) -> None:
+        """See that so many more regions, of an image of so many pixels, may wait.
 
         Raises:
             Problem: 503, with the time after which there should be room.
         """
-        waiting = self.waiting
-        if waiting and waiting + crops > self._settings.max_crops:
-            raise self._full(waiting)
-
-    @property
-    def waiting(self) -> int:
-        """How many regions wait."""
         with self._changed:
-            return sum(job.left for job in self._jobs)
+            regions = sum(job.left for job in self._jobs)
+            area = sum(job.pixels for job in self._jobs)
+        limits = self._settings
+        if regions and (
+            regions + crops > limits.max_crops or area + pixels > limits.max_waiting_pixels
+        ):
+            seconds = math.ceil(regions / self._rate)
+            raise Problem(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "busy",
+                f"{regions:,} regions wait already",
+                retry_after=min(max(1, seconds), LONGEST_RETRY),
+            )
 
     def submit(
         self, detector: Detector, prepared: Prepared, settings: DetectionSettings
@@ -120,7 +131,8 @@ class Scheduler:
         """
         assert prepared.image is not None
         assert prepared.proposals is not None
-        self.check(len(prepared.proposals))
+        height, width = prepared.image.shape[:2]
+        self.check(len(prepared.proposals), width * height)
         job = Job(
             detector,
             settings,
@@ -142,15 +154,6 @@ class Scheduler:
             self._closed = True
             self._changed.notify()
         self._thread.join()
-
-    def _full(self, waiting: int) -> Problem:
-        seconds = min(LONGEST_RETRY, math.ceil(waiting / self._rate))
-        return Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "busy",
-            f"{waiting:,} regions wait already",
-            retry_after=max(1, seconds),
-        )
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
@@ -224,7 +227,10 @@ class Scheduler:
                 job.done.append(probabilities)
             job.seconds += seconds
             if not job.left:
-                self._finish(job)
+                try:
+                    self._finish(job)
+                except Exception as error:
+                    self._fail(job, error)
 
     def _finish(self, job: Job) -> None:
         started = time.perf_counter()

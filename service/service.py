@@ -35,6 +35,12 @@ class Answer:
     """By stage; "total" has the time in waiting lines as well."""
 
 
+def closing() -> Problem:
+    """What a request is told that came too late."""
+    detail = "the service is closing"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", detail, retry_after=5)
+
+
 class Service:
     """A detector under load.
 
@@ -54,8 +60,11 @@ class Service:
     ) -> None:
         self.detector, self.settings, self.metrics = detector, settings, metrics
         self.presets = {name: detector.under(wanted) for name, wanted in presets.items()}
-        self.draining = False
-        """No detection is begun any more."""
+        self.leaving = False
+        """It will close soon, and serves until then."""
+        self._refuses = False
+        self.over = asyncio.Event()
+        """What still runs has to end now."""
         self._running = 0
 
     @asynccontextmanager
@@ -68,14 +77,19 @@ class Service:
             await self._workers.start()
             yield
         finally:
-            self.draining = True
+            self.close_within(0)
             await asyncio.to_thread(self._scheduler.close)
             await asyncio.to_thread(self._workers.close)
 
     @property
     def ready(self) -> bool:
         """May requests come?"""
-        return not self.draining and self._scheduler.alive
+        return not self.leaving and self._scheduler.alive
+
+    def close_within(self, seconds: float) -> None:
+        """Refuse new requests from now on, and after some time end those that run."""
+        self.leaving = self._refuses = True
+        asyncio.get_running_loop().call_later(seconds, self.over.set)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
@@ -84,10 +98,8 @@ class Service:
         Raises:
             Problem: 503, there is none.
         """
-        if self.draining:
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the service is closing", retry_after=5
-            )
+        if self._refuses:
+            raise closing()
         if self._running >= self.settings.max_requests:
             detail = f"{self._running} images are in work already"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)

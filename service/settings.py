@@ -21,6 +21,8 @@ class ServiceSettings(Frozen):
     max_crops: PositiveInt = 40_000
     """Regions waiting for the classifier, over all requests; an image that would exceed it is
     refused, unless nothing else waits."""
+    max_waiting_pixels: PositiveInt = 200_000_000
+    """Of the images that wait for the classifier, over all requests; each takes three bytes."""
     batch_crops: PositiveInt = 256
     """Regions, of one or more images, that the classifier takes up at once."""
     batch_wait: float = Field(0.005, ge=0, le=1)
@@ -30,9 +32,9 @@ class ServiceSettings(Frozen):
     upload_deadline: PositiveFloat = 20.0
     """Seconds until the body must be there."""
     drain_notice: float = Field(3.0, ge=0)
-    """Seconds after SIGTERM in which the service says that it is not ready, before it closes."""
+    """Seconds after SIGTERM in which the service says that it is not ready, and still serves."""
     drain: float = Field(30.0, ge=0)
-    """Seconds that running requests then have to finish."""
+    """Seconds that running requests then have to finish; new ones are refused."""
     cors_origins: tuple[str, ...] = ()
     """Web origins whose pages may call the service; "*" for all."""
 

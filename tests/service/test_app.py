@@ -19,9 +19,9 @@ from tests.service.conftest import Running, serving
 JPEG = {"content-type": "image/jpeg"}
 
 
-def encoded(seed: int, form: str = "PNG") -> bytes:
+def encoded(seed: int, form: str = "PNG", height: int = 90) -> bytes:
     buffer = io.BytesIO()
-    PillowImage.fromarray(scene(seed)).save(buffer, format=form)
+    PillowImage.fromarray(scene(seed, 120, height)).save(buffer, format=form)
     return buffer.getvalue()
 
 
@@ -166,16 +166,6 @@ def test_state(client: httpx2.Client) -> None:
     assert model["presets"]["fast"]["classifier"]["members"] == 1
 
 
-def test_not_ready_while_it_closes(tiny_bundle: Bundle) -> None:
-    with serving(tiny_bundle) as running, running.client() as client:
-        running.app.state.service.draining = True
-        assert client.get("/readyz").status_code == 503
-        assert client.get("/healthz").status_code == 200
-        answer = client.post("/detect", content=encoded(0), headers=JPEG)
-        assert (answer.status_code, answer.json()["type"]) == (503, "closing")
-        assert int(answer.headers["retry-after"]) >= 1
-
-
 def test_metrics(client: httpx2.Client) -> None:
     def value(name: str) -> float:
         text = client.get("/metrics").text
@@ -215,7 +205,7 @@ def test_other_origins(tiny_bundle: Bundle, client: httpx2.Client) -> None:
 
 def test_every_client_has_its_own_answer(running: Running) -> None:
     """32 clients with 32 different images, ten rounds."""
-    images = [encoded(seed) for seed in range(32)]
+    images = [encoded(seed, height=12) for seed in range(32)]  # low ones have quick proposals
     answers = [expected(running.detector, data) for data in images]
     assert len({str(answer) for answer in answers}) == 32
 

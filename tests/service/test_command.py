@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from detector.bundle import Bundle
+from service.command import command
+from service.settings import ServeSettings
+from tests.service.test_workers import QUICK, SLOW
+
+ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def started(bundle: Bundle, *options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The command as a process, and its address."""
+    arguments = ["--bundle", str(bundle.directory), "--device", "cpu", "--port", "0", *options]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service.command", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if found := re.search(r"running on (http://[\d.:]+)", line):
+                yield process, found[1]
+                break
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def test_sigterm_lets_what_runs_finish(tiny_bundle: Bundle) -> None:
+    options = ("--set", "service.drain_notice=1", "--set", "service.workers=1")
+    with (
+        started(tiny_bundle, *options) as (process, url),
+        httpx2.Client(base_url=url, timeout=60) as client,
+        ThreadPoolExecutor(1) as other,
+    ):
+        assert client.get("/readyz").status_code == 200
+        running = other.submit(httpx2.post, f"{url}/detect", content=SLOW, timeout=60)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)
+        assert client.get("/readyz").status_code == 503
+        assert client.get("/healthz").status_code == 200
+        late = client.post("/detect", content=QUICK)  # traffic comes until all know
+        assert late.status_code == 200
+        assert running.result().status_code == 200
+        assert process.wait(30) == 0
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{url}/healthz")
+
+
+def test_what_takes_too_long_after_sigterm_is_503(tiny_bundle: Bundle) -> None:
+    options = ("--set", "service.drain_notice=0", "--set", "service.drain=0.1")
+    with started(tiny_bundle, *options) as (process, url), ThreadPoolExecutor(8) as others:
+        running = [
+            others.submit(httpx2.post, f"{url}/detect", content=SLOW, timeout=60) for _ in range(8)
+        ]
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        statuses = [future.result().status_code for future in running]
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(503) >= 1
+        assert process.wait(30) == 0
+
+
+def test_no_process_is_left_after_a_kill(tiny_bundle: Bundle) -> None:
+    with started(tiny_bundle) as (process, url):
+        httpx2.post(f"{url}/detect", content=QUICK, timeout=60)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.exists():
+            pytest.skip("needs Linux's /proc")
+        workers = children.read_text().split()
+        assert workers
+        process.kill()
+        process.wait()
+    for _ in range(100):
+        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+            return
+        time.sleep(0.1)
+    raise AssertionError("worker processes outlive the service")
+
+
+def test_a_line_of_json_for_each_request(tiny_bundle: Bundle) -> None:
+    with started(tiny_bundle) as (process, url):
+        httpx2.get(f"{url}/healthz")
+        httpx2.post(f"{url}/detect", content=b"x", headers={"x-request-id": "mine-1"})
+        httpx2.post(f"{url}/detect", content=b"x", headers={"x-request-id": "not\tmine"})
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        records = [json.loads(line) for line in process.stderr.read().splitlines()]
+    requests = [record for record in records if record["message"] == "request"]
+    assert [record["path"] for record in requests] == ["/detect", "/detect"]
+    assert requests[0]["request_id"] == "mine-1"
+    assert re.fullmatch(r"[0-9a-f]{32}", requests[1]["request_id"])
+    assert {"time", "level", "method", "status", "seconds"} <= requests[0].keys()
+
+
+def test_settings_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "serve.toml"
+    file.write_text('[service]\nmax_crops = 100\n[detections]\nclasses = ["cat"]\n')
+    arguments = ["--print-config", "--config", str(file), "--set", "service.drain=5"]
+    assert command(arguments) == 0
+    printed = tmp_path / "printed.toml"
+    printed.write_text(capsys.readouterr().out)
+    settings = ServeSettings.read(config=printed)
+    assert settings.service.max_crops == 100
+    assert settings.service.drain == 5
+    assert settings.detector().detections.classes == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "service.max_crop=1"], "unknown key service.max_crop; known here: presets"),
+        (["--set", "service.presets=['best']"], "is no preset: allowed are default, fast, paper"),
+        (["--bundle", "nowhere"], "no bundle"),
+        (["--api-keys", "nowhere"], "nowhere: cannot be read"),
+    ],
+)
+def test_wrong_calls(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize("port", ["70000", "-1", "http"])
+def test_wrong_ports(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command(["--port", port])
+    assert ended.value.code == 2
+    assert "must be a port, 0 to 65535" in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken(tiny_bundle: Bundle) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = subprocess.run(
+            [
+                *(sys.executable, "-m", "service.command", "--bundle"),
+                *(str(tiny_bundle.directory), "--port", str(port), "--quiet"),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"DETECTOR_API_KEYS": ""},
+        )
+    assert ended.returncode == 2
+    assert f"error: cannot serve on 127.0.0.1:{port}" in ended.stderr

@@ -1,0 +1,220 @@
+"""The page in a real browser: Chromium without a screen, driven through its own driver."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as PillowImage
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.wait import WebDriverWait
+
+from detector.bundle import Bundle
+from tests.conftest import scene
+from tests.service.conftest import Running, serving
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs chromium and its driver, of the same version"
+)
+
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+class Page:
+    """What a visitor sees and does."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def one(self, selector: str) -> WebElement:
+        return self.driver.find_element(By.CSS_SELECTOR, selector)
+
+    def all(self, selector: str) -> list[WebElement]:
+        return self.driver.find_elements(By.CSS_SELECTOR, selector)
+
+    def until(self, true: Any) -> Any:
+        return WebDriverWait(self.driver, 30).until(lambda _: true())
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+        self.until(lambda: "classes" in self.one("#model").text)
+
+    def choose(self, *files: Path) -> None:
+        self.one("#files").send_keys("\n".join(map(str, files)))
+
+    def set_threshold(self, value: float) -> None:
+        self.driver.execute_script(
+            "const slider = document.getElementById('threshold');"
+            "slider.value = arguments[0]; slider.dispatchEvent(new Event('input'));",
+            value,
+        )
+
+    def boxes(self) -> list[str]:
+        return [text.get_attribute("textContent") or "" for text in self.all(".boxes text")]
+
+
+@pytest.fixture(scope="module")
+def downloads(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def page(downloads: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(CHROMIUM)
+    for option in (*OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(str(DRIVER))
+    driver = webdriver.Chrome(options, service)
+    yield Page(driver)
+    driver.quit()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "a photo.png"
+    PillowImage.fromarray(scene(5)).save(path)
+    return path
+
+
+def test_from_upload_to_download(
+    page: Page, running: Running, photo: Path, downloads: Path
+) -> None:
+    page.open(running.url)
+    page.choose(photo)
+    page.until(lambda: page.one("figcaption").text)
+    assert "120 × 90 pixels" in page.one("figcaption").text
+    page.set_threshold(0.05)
+    found = running.detector.detect(photo).detections
+    assert page.boxes() == [f"{label} {score:.2f}" for label, score, _ in found][::-1]
+    x1, y1, x2, y2 = found[0].box
+    best = page.all(".boxes rect.box")[-1]
+    shape = [float(best.get_attribute(name) or "nan") for name in ("x", "y", "width", "height")]
+    assert shape == [x1, y1, x2 - x1, y2 - y1]
+
+    middle = sorted(score for _, score, _ in found)[len(found) // 2]
+    page.set_threshold(round(middle, 2))
+    assert 0 < len(page.boxes()) < len(found)
+    page.set_threshold(0.05)
+    label = found[0].label
+    page.one(f'#class-list input[value="{label}"]').send_keys(Keys.SPACE)
+    assert not any(text.startswith(label) for text in page.boxes())
+    assert len(page.boxes()) == sum(other != label for other, _, _ in found)
+
+    assert page.all(".regions rect") == []
+    page.one("#proposals").send_keys(Keys.SPACE)
+    assert len(page.all(".regions rect")) == running.detector.detect(photo).proposals["merged"]
+
+    page.one(".json").click()
+    page.one(".picture").click()
+    picture, content = downloads / "a photo-detections.png", downloads / "a photo.json"
+    page.until(lambda: picture.exists() and content.exists())
+    time.sleep(0.2)
+    kept = json.loads(content.read_text())
+    assert {item["label"] for item in kept["detections"]} == {o for o, _, _ in found} - {label}
+    with PillowImage.open(picture) as opened:
+        assert opened.size == (120, 90)
+    logged = page.driver.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [line for line in logged if line["level"] != "DEBUG"] == []
+
+
+def test_several_photos_and_an_error(page: Page, running: Running, tmp_path: Path) -> None:
+    files = []
+    for number in range(2):
+        files.append(tmp_path / f"{number}.png")
+        PillowImage.fromarray(scene(number)).save(files[-1])
+    files.insert(1, tmp_path / "text.png")
+    files[1].write_text("I am no image")
+    page.open(running.url)
+    page.choose(*files)
+    page.until(lambda: len([c for c in page.all("figcaption") if c.text]) == 2)
+    names = [heading.text for heading in page.all(".photo h2")]
+    assert names == ["0.png", "text.png", "1.png"]
+    assert page.one(".photo.wrong .state").text.startswith("not an image: allowed are JPEG")
+    page.one(".photo.wrong .remove").click()
+    assert len(page.all(".photo")) == 2
+
+
+def test_dropped_photos(page: Page, running: Running) -> None:
+    page.open(running.url)
+    page.driver.execute_script(
+        """
+        const canvas = Object.assign(document.createElement("canvas"), {width: 90, height: 30});
+        canvas.getContext("2d").fillRect(20, 5, 30, 20);
+        canvas.toBlob((blob) => {
+          const data = new DataTransfer();
+          data.items.add(new File([blob], "dropped.png", {type: "image/png"}));
+          const event = new DragEvent("drop", {dataTransfer: data, bubbles: true});
+          document.body.dispatchEvent(event);
+        });
+        """
+    )
+    page.until(lambda: page.all("figcaption") and page.one("figcaption").text)
+    assert page.one(".photo h2").text == "dropped.png"
+
+
+def test_keyboard_and_screen_reader(page: Page, running: Running, photo: Path) -> None:
+    page.open(running.url)
+    page.choose(photo)
+    page.until(lambda: page.one("figcaption").text)
+    page.set_threshold(0.05)
+    described = page.one("svg").get_attribute("aria-label") or ""
+    assert any(name in described for name in ("cat", "dog", "person"))
+    assert page.one("#status").get_attribute("role") == "status"
+    for control in page.all("input, select"):
+        if control.is_displayed():
+            assert control.accessible_name, control.get_attribute("outerHTML")
+    for button in page.all(".actions button"):
+        assert button.accessible_name
+    page.driver.execute_script("document.activeElement.blur()")
+    reached = []
+    for _ in range(12):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(page.driver.switch_to.active_element.get_attribute("id"))
+    assert [i for i in reached if i][:4] == ["files", "threshold", "preset", "proposals"]
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 900)])
+def test_nothing_sticks_out(
+    page: Page, running: Running, photo: Path, width: int, height: int
+) -> None:
+    page.driver.set_window_size(width, height)
+    page.open(running.url)
+    page.choose(photo)
+    page.until(lambda: page.one("figcaption").text)
+    sizes = page.driver.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert sizes[0] <= sizes[1]
+
+
+def test_a_key_is_asked_for(page: Page, tiny_bundle: Bundle, photo: Path) -> None:
+    key = "0123456789abcdef"
+    with serving(tiny_bundle, keys=(key,)) as running:
+        page.open(running.url)
+        assert not page.one("#key-form").is_displayed()
+        page.choose(photo)
+        page.until(lambda: page.one("#key-form").is_displayed())
+        page.one("#key").send_keys(key, Keys.ENTER)
+        page.until(lambda: page.one("figcaption").text)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from detector.preparation import Prepared
+from detector.settings import DetectionSettings
+from proposals import Image, Proposals
+from proposals.types import Boxes
+from service.metrics import Metrics
+from service.problems import Problem
+from service.scheduler import Classified, Scheduler
+from service.settings import ServiceSettings
+
+EVERYTHING = DetectionSettings(score_threshold=0, nms_iou=1)
+
+
+class Fake:
+    """A detector whose "probabilities" tell the image and the box, and which can be held."""
+
+    classes = ("thing",)
+
+    def __init__(self) -> None:
+        self.ensemble = self
+        self.batches: list[list[tuple[int, int]]] = []
+        self.free = threading.Event()
+        self.free.set()
+        self.begun = threading.Event()
+
+    def localise(self, prepared: Prepared) -> Prepared:
+        return prepared
+
+    def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
+        self.batches.append([(int(image[0, 0, 0]), len(boxes)) for image, boxes in parts])
+        self.begun.set()
+        assert self.free.wait(30)
+        if any(image[0, 0, 0] == 13 for image, _ in parts):
+            raise ValueError("an unlucky image")
+        return [
+            np.stack(
+                [np.zeros(len(boxes)), image[0, 0, 0] / 1000 + boxes[:, 0].astype(float) / 1e5],
+                axis=1,
+            )
+            for image, boxes in parts
+        ]
+
+
+@pytest.fixture
+def fake() -> Fake:
+    return Fake()
+
+
+def prepared(number: int, count: int, side: int = 4) -> Prepared:
+    boxes = np.array([[x, 0, x + 1, 1] for x in range(count)], np.float32).reshape(-1, 4)
+    image = np.full((side, side, 3), number, np.uint8)
+    seconds = {"decode": 0.0, "proposals": 0.0}
+    return Prepared(seconds, "", image, Proposals.from_one_source(boxes, "test"))
+
+
+@pytest.fixture
+def schedulers() -> Iterator[Any]:
+    made = []
+
+    def make(**settings: Any) -> Scheduler:
+        made.append(Scheduler(ServiceSettings(**settings), Metrics()))
+        return made[-1]
+
+    yield make
+    for scheduler in made:
+        scheduler.close()
+        assert not scheduler.alive
+
+
+def submit(scheduler: Scheduler, fake: Fake, number: int, count: int) -> Future[Classified]:
+    return scheduler.submit(fake, prepared(number, count), EVERYTHING)  # type: ignore[arg-type]
+
+
+def scores(future: Future[Classified]) -> list[float]:
+    return sorted(found.score for found in future.result(30).detections)
+
+
+def expected(number: int, count: int) -> list[float]:
+    return [round(number / 1000 + x / 1e5, 6) for x in range(count)]
+
+
+def test_images_share_batches_and_have_their_own_answers(fake: Fake, schedulers: Any) -> None:
+    scheduler = schedulers(batch_crops=10, batch_wait=0)
+    fake.free.clear()
+    first = submit(scheduler, fake, 1, 3)
+    assert fake.begun.wait(30)
+    others = [submit(scheduler, fake, number, number) for number in range(4, 9)]
+    fake.free.set()
+    assert scores(first) == expected(1, 3)
+    for number, future in zip(range(4, 9), others, strict=True):
+        assert scores(future) == expected(number, number)
+    assert fake.batches == [[(1, 3)], [(4, 4), (5, 5), (6, 1)], [(6, 5), (7, 5)], [(7, 2), (8, 8)]]
+
+
+def test_a_batch_waits_for_more(fake: Fake, schedulers: Any) -> None:
+    scheduler = schedulers(batch_crops=4, batch_wait=1.0)
+    futures = [submit(scheduler, fake, number, 2) for number in (1, 2)]
+    assert [scores(future) for future in futures] == [expected(1, 2), expected(2, 2)]
+    assert fake.batches == [[(1, 2), (2, 2)]]
+
+
+def test_a_bad_image_fails_alone(
+    fake: Fake, schedulers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    scheduler = schedulers(batch_crops=100, batch_wait=0.2)
+    good, bad, other = (submit(scheduler, fake, number, 3) for number in (1, 13, 2))
+    assert scores(good) == expected(1, 3)
+    assert scores(other) == expected(2, 3)
+    with pytest.raises(ValueError, match="unlucky"):
+        bad.result(30)
+    assert scheduler.alive
+    assert "could not be classified" in caplog.text
+
+
+def test_what_nobody_waits_for_is_dropped(fake: Fake, schedulers: Any) -> None:
+    scheduler = schedulers(batch_crops=4, batch_wait=0)
+    fake.free.clear()
+    left = submit(scheduler, fake, 1, 100)
+    assert fake.begun.wait(30)
+    later = submit(scheduler, fake, 2, 3)
+    left.cancel()
+    fake.free.set()
+    assert scores(later) == expected(2, 3)
+    assert fake.batches == [[(1, 4)], [(2, 3)]]
+
+
+def test_no_regions(fake: Fake, schedulers: Any) -> None:
+    assert scores(submit(schedulers(), fake, 1, 0)) == []
+
+
+def test_a_full_line_is_503(fake: Fake, schedulers: Any) -> None:
+    scheduler = schedulers(batch_crops=4, batch_wait=0, max_crops=20)
+    fake.free.clear()
+    large = submit(scheduler, fake, 1, 50)  # more than may wait, but nothing else does
+    assert fake.begun.wait(30)
+    with pytest.raises(Problem) as refused:
+        submit(scheduler, fake, 2, 1)
+    assert (refused.value.status, refused.value.code) == (503, "busy")
+    assert 1 <= int(refused.value.headers["retry-after"]) <= 60
+    fake.free.set()
+    assert scores(large) == expected(1, 50)
+    assert scores(submit(scheduler, fake, 2, 1)) == expected(2, 1)
+
+
+def test_large_images_fill_the_line(fake: Fake, schedulers: Any) -> None:
+    scheduler = schedulers(batch_crops=1, max_waiting_pixels=2_000)
+    fake.free.clear()
+    waiting = scheduler.submit(fake, prepared(1, 9, side=40), EVERYTHING)
+    assert fake.begun.wait(30)
+    with pytest.raises(Problem, match="busy"):
+        scheduler.submit(fake, prepared(2, 1, side=40), EVERYTHING)
+    small = scheduler.submit(fake, prepared(3, 1, side=10), EVERYTHING)
+    fake.free.set()
+    assert scores(waiting) == expected(1, 9)
+    assert scores(small) == expected(3, 1)
+
+
+def test_closing_finishes_what_waits(fake: Fake) -> None:
+    scheduler = Scheduler(ServiceSettings(batch_crops=2, batch_wait=1), Metrics())
+    futures = [submit(scheduler, fake, number, 3) for number in range(3)]
+    scheduler.close()
+    assert [scores(future) for future in futures] == [expected(n, 3) for n in range(3)]
+    with pytest.raises(Problem, match="closing"):
+        submit(scheduler, fake, 1, 1)
