@@ -6,8 +6,9 @@ import asyncio
 from contextlib import suppress
 from http import HTTPStatus
 
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import File, create_form_parser
 from starlette.datastructures import Headers
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -86,21 +87,26 @@ async def read_image(request: Request, limit: int) -> bytes:
 
 
 async def _image_of_form(request: Request, limit: int) -> bytes:
-    parser = MultiPartParser(request.headers, request.stream(), max_files=1, max_fields=FIELDS)
-    parser.spool_max_size = limit  # so that nothing goes to disk
+    found: list[bytes] = []
+
+    def keep(file: File) -> None:
+        if file.field_name == FIELD.encode():
+            file.file_object.seek(0)
+            found.append(file.file_object.read())
+
+    headers = {"Content-Type": request.headers["content-type"].encode("latin-1")}
+    config = {"MAX_MEMORY_FILE_SIZE": limit + 1, "MAX_FIELDS": FIELDS}  # nothing goes to disk
     try:
-        form = await parser.parse()
-    except (MultiPartException, KeyError) as error:  # KeyError: no boundary
-        reason = getattr(error, "message", "no boundary is given")
-        raise Problem(HTTPStatus.BAD_REQUEST, "bad-form", f"not a form: {reason}") from error
-    try:
-        found = form.get(FIELD)
-        if found is None or isinstance(found, str):
-            raise Problem(
-                HTTPStatus.UNPROCESSABLE_ENTITY,
-                "missing-image",
-                f"the form needs a file in its field {FIELD!r}",
-            )
-        return await found.read()
-    finally:
-        await form.close()
+        parser = create_form_parser(headers, None, keep, config)
+        async for chunk in request.stream():
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad-form", f"not a form: {error}") from error
+    if len(found) == 1:
+        return found[0]
+    raise Problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "missing-image" if not found else "several-images",
+        f"the form needs one file in its field {FIELD!r}, not {len(found)}",
+    )

@@ -18,7 +18,8 @@ async function askForModel() {
   $("preset").replaceChildren(...Object.keys(model.presets).map((name) => new Option(name)));
 }
 
-const colour = (label) => `hsl(${Math.round((360 * classes.indexOf(label)) / classes.length)} 85% 62%)`;
+// The golden ratio spreads any number of hues; detector-run --visualize has the same.
+const colour = (label) => `hsl(${Math.round(360 * ((classes.indexOf(label) * 0.618034) % 1))} 85% 62%)`;
 
 // ---- photos come in --------------------------------------------------------------------------
 
@@ -167,7 +168,8 @@ function draw(photo) {
   const { article, answer } = photo;
   const regions = $("proposals").checked ? answer.proposal_boxes : [];
   article.querySelector(".regions").replaceChildren(...regions.map((box) => rectangle(box)));
-  const size = Math.max(answer.width, answer.height) / 45;
+  const pixel = answer.width / (article.querySelector("img").clientWidth || answer.width);
+  const size = Math.max(answer.width / 45, answer.height / 45, 11 * pixel);
   const best = shown(photo);
   article.querySelector(".boxes").replaceChildren(
     ...best.map((found) => outline(found, size, answer)).reverse());  // the best one on top
@@ -238,6 +240,7 @@ $("threshold").addEventListener("input", ({ target }) => {
   photos.forEach(draw);
 });
 $("proposals").addEventListener("change", () => photos.forEach(draw));
+addEventListener("resize", () => photos.forEach(draw));
 
 // ---- to take away ----------------------------------------------------------------------------
 

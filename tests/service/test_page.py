@@ -190,7 +190,7 @@ def test_keyboard_and_screen_reader(page: Page, running: Running, photo: Path) -
     page.driver.execute_script("document.activeElement.blur()")
     reached = []
     for _ in range(12):
-        page.driver.switch_to.active_element.send_keys(Keys.TAB)
+        webdriver.ActionChains(page.driver).send_keys(Keys.TAB).perform()
         reached.append(page.driver.switch_to.active_element.get_attribute("id"))
     assert [i for i in reached if i][:4] == ["files", "threshold", "preset", "proposals"]
 
