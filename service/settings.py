@@ -31,7 +31,7 @@ class ServiceSettings(Frozen):
     """Seconds from a request's first byte to its answer."""
     upload_deadline: PositiveFloat = 20.0
     """Seconds until the body must be there."""
-    drain_notice: float = Field(3.0, ge=0)
+    drain_notice: float = Field(5.0, ge=0)
     """Seconds after SIGTERM in which the service says that it is not ready, and still serves."""
     drain: float = Field(30.0, ge=0)
     """Seconds that running requests then have to finish; new ones are refused."""

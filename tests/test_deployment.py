@@ -106,8 +106,6 @@ def test_compose_agrees_with_the_service(composed: Any, routes: set[str]) -> Non
     assert seconds(composed["stop_grace_period"]) > settings.drain_notice + settings.drain
     (path,) = re.findall(rf"127\.0\.0\.1:{PORT}(/\w+)", composed["healthcheck"]["test"][-1])
     assert path in routes
-    assert int(composed["environment"]["OMP_NUM_THREADS"]) == composed["cpus"]
-    assert settings.workers == composed["cpus"] - 1
 
 
 def test_compose_gives_no_rights(composed: Any) -> None:
@@ -119,11 +117,8 @@ def test_compose_gives_no_rights(composed: Any) -> None:
 
 def test_pod_agrees_with_the_service(pod: Any, container: Any) -> None:
     settings = in_force(container["args"])
-    notice = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    closing = notice + settings.drain_notice + settings.drain
-    assert pod["terminationGracePeriodSeconds"] > closing
+    assert pod["terminationGracePeriodSeconds"] > settings.drain_notice + settings.drain
     assert container["ports"] == [{"name": "http", "containerPort": PORT}]
-    assert settings.workers == int(container["resources"]["limits"]["cpu"]) - 1
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Literal
 
 import torch
@@ -33,6 +34,7 @@ def make_backend(
         return PyTorchBackend(network, device, precision)
     if device.type != "cpu":
         raise SettingsError(f"backend openvino runs on the processor, not on {device}")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # reports its use
     from detector.backends.openvino_cpu import OpenVINOBackend
 
     return OpenVINOBackend(network, crop_size, precision)

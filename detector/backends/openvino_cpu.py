@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
 
 import numpy as np
+import openvino as ov
 import torch
 from numpy.typing import NDArray
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
-
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it phones home
-
-import openvino as ov  # noqa: E402
-from openvino.frontend import FrontEndManager  # noqa: E402
-from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder  # noqa: E402
 
 from detector.backends.pytorch import Precision
 from detector.cores import available_cores

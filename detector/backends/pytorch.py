@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detector.cores import available_cores
 from detector.crops import Pixels, sums
 from detector.errors import SettingsError
 from detector.googlenet import GoogLeNet
@@ -60,6 +61,8 @@ def choose_device(name: str) -> torch.device:
         raise SettingsError(f"device {name!r}: allowed are auto, cpu, cuda and cuda:N")
     if kind == "cuda" and int(number or 0) >= gpus:
         raise SettingsError(f"device {name!r}: this machine has {gpus} GPUs that torch can use")
+    if kind == "cpu":  # a process sees all of the machine's cores, whatever its container's limit
+        torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     return torch.device(name)
 
 
