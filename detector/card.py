@@ -149,15 +149,19 @@ def _multibox_facts(multibox: TrainedMultiBox) -> list[tuple[str, str]]:
 
 
 def _origin(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    data, start = training["data"], training["start"]
-    return [
-        (
-            "data",
-            f"`{data['annotations']}`: {data['photos']:,} photos, {data['boxes']:,} boxes "
-            f"({data['difficult']:,} difficult)",
-        ),
-        ("start", f"`{start['file']}` (sha256 {start['sha256'][:16]}…), seed {training['seed']}"),
-    ]
+    start = training["start"]
+    facts = [("data", _data(training["data"]))]
+    if "objects" in training:
+        facts.append(("objects alone", _data(training["objects"])))
+    origin = f"`{start['file']}` (sha256 {start['sha256'][:16]}…), seed {training['seed']}"
+    return [*facts, ("start", origin)]
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    return (
+        f"`{data['annotations']}`: {data['photos']:,} photos, {data['boxes']:,} boxes "
+        f"({data['difficult']:,} difficult)"
+    )
 
 
 def _network(net: Architecture) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -58,6 +58,8 @@ def command(arguments: Arguments = None) -> int:
     add = regions.add_argument
     add("--cache", type=Path, metavar="DIR", help="where proposals are kept (beside --out)")
     add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores)")
+    add("--objects", metavar="PATH|NAME", help="more data, of which only objects are trained on")
+    add("--objects-images", type=Path, metavar="DIR", help="where its photos are")
 
     classifier = add_action(
         actions, "classifier", _classifier, "a trunk, from a folder of photos for each class"
@@ -88,12 +90,13 @@ def _regions(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(recipe.to_toml(), end="")
         return DONE
-    data, validation = _data_sets(arguments)
+    data, validation, objects = _data_sets(arguments)
     summary = train(
         recipe,
         data,
         arguments.weights or _shipped_weights(),
         arguments.out,
+        objects=objects,
         validation=validation,
         cache=arguments.cache,
         seed=arguments.seed,
@@ -118,7 +121,7 @@ def _multibox(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(recipe.to_toml(), end="")
         return DONE
-    data, validation = _data_sets(arguments)
+    data, validation, _ = _data_sets(arguments)
     summary = train(
         recipe,
         data,
@@ -200,26 +203,35 @@ def _shipped_weights() -> Path:
     return bundle.directory / bundle.manifest.members[0].file
 
 
-def _data_sets(arguments: argparse.Namespace) -> tuple[DataSet, DataSet | None]:
-    """The photos to train on, and those held out, if there are any.
+def _data_sets(
+    arguments: argparse.Namespace,
+) -> tuple[DataSet, DataSet | None, DataSet | None]:
+    """The photos to train on, those held out, and those of which only objects are trained on.
 
     A tree's classes are those that have an object to train on.
     """
+    others = (
+        (arguments.validation, arguments.validation_images),
+        (getattr(arguments, "objects", None), getattr(arguments, "objects_images", None)),
+    )
     if arguments.format == "coco":
         data = _from_file(arguments.data, arguments.images)
-        if not arguments.validation:
-            return data, None
-        return data, _from_file(Path(arguments.validation), arguments.validation_images)
+        held_out, objects = (_from_file(Path(a), b) if a else None for a, b in others)
+        return data, held_out, objects
     data = _from_tree(arguments, arguments.split)
     classes = data.truth.present
     data = data._replace(truth=data.truth.of_classes(classes))
-    if not arguments.validation:
-        return data, None
-    held_out = _from_tree(arguments, arguments.validation)
+    held_out, objects = (
+        _of_classes(_from_tree(arguments, a), classes, data) if a else None for a, _ in others
+    )
+    return data, held_out, objects
+
+
+def _of_classes(other: DataSet, classes: Mapping[str, int], data: DataSet) -> DataSet:
     try:
-        return data, held_out._replace(truth=held_out.truth.of_classes(classes))
+        return other._replace(truth=other.truth.of_classes(classes))
     except ValueError as error:
-        raise FormatError(held_out.file, f"{error} in {data.file}") from error
+        raise FormatError(other.file, f"{error} in {data.file}") from error
 
 
 def _from_file(path: Path, images: Path | None) -> DataSet:

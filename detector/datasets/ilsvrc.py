@@ -23,7 +23,9 @@ PHOTOS, LISTS = "Data/DET", "ImageSets/DET"
 CLASS_TABLE = Path(__file__).with_name("det_classes.csv")
 
 VALIDATION = "ILSVRC2015_det_validation"
-KIT_LISTS = {"val": "val.txt", "val1": "rcnn_val1.txt", "val2": "rcnn_val2.txt"}
+OUR_LISTS = {name: Path(__file__).with_name(f"rcnn_{name}.txt") for name in ("val1", "val2")}
+"""R-CNN's halves of the validation set (github.com/rbgirshick/rcnn, branch ilsvrc)."""
+
 ORIGIN = (
     "it is part of the ILSVRC2015 or ILSVRC2017 detection kit, which image-net.org gives to "
     "registered users; --devkit DIR or --data-root DIR says where"
@@ -75,7 +77,7 @@ class Validation:
 
 
 def read(root: Path, split: str) -> GroundTruth:
-    """The ground truth of a list `ImageSets/DET/SPLIT.txt` of the tree.
+    """The ground truth of a list `ImageSets/DET/SPLIT.txt` of the tree, or of R-CNN's val1 or val2.
 
     A list of the training set has a folder in each name; where there is none, images are those of
     `val`. In the training set, images without annotations are left out, as are boxes without area,
@@ -84,8 +86,10 @@ def read(root: Path, split: str) -> GroundTruth:
     Raises:
         FormatError: naming the file that is missing or wrong.
     """
-    names = annotation_xml.read_names(root / LISTS / f"{split}.txt")
-    return _from_tree(root, dict.fromkeys(names))
+    file = root / LISTS / f"{split}.txt"
+    if split in OUR_LISTS and not file.exists():
+        return _from_tree(root, _read_list(OUR_LISTS[split]))
+    return _from_tree(root, dict.fromkeys(annotation_xml.read_names(file)))
 
 
 def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> Validation:
@@ -99,14 +103,13 @@ def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> 
         FormatError: naming the file that is missing, where it comes from, or what is wrong in it.
     """
     kit = devkit or (root or Path()) / "devkit"
-    in_tree = root is not None and split == "val"
-    file = (
-        _needed(root / LISTS / "val.txt")
-        if root is not None and in_tree
-        else _needed(kit / "data" / "det_lists" / KIT_LISTS[split])
-    )
+    official_list = kit / "data" / "det_lists" / "val.txt"
+    if split in OUR_LISTS:
+        file = OUR_LISTS[split]
+    else:
+        file = _needed(official_list if root is None else root / LISTS / "val.txt")
     numbers = _read_list(file)
-    official = _read_list(_needed(kit / "data" / "det_lists" / KIT_LISTS["val"]))
+    official = _read_list(_needed(official_list))
     truth = _from_tree(root, numbers) if root else _from_kit(kit, official, numbers)
     positions = {name: position for position, name in enumerate(numbers)}
     names = {number: name for name, number in official.items()}

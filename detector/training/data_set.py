@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from detector.batch.reporting import Reports
 from detector.cores import available_cores
@@ -13,6 +15,7 @@ from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import ImageError
 from detector.formats.native import Failure
 from detector.images import load
+from detector.training.sampling import few_objects
 
 
 class DataSet(NamedTuple):
@@ -50,6 +53,16 @@ class DataSet(NamedTuple):
         finally:
             readers.shutdown(cancel_futures=True)
         return good, bad
+
+    def few(
+        self, count: int | Literal["all"], *, seed: int, strict: bool, reports: Reports
+    ) -> tuple[list[AnnotatedImage], list[Failure]]:
+        """The usable images with so many objects of each class at most; see `usable`."""
+        chosen = self.truth.images
+        if count != "all":
+            chosen = tuple(few_objects(chosen, count, np.random.default_rng(seed)))
+        part = self._replace(truth=GroundTruth(self.truth.classes, chosen))
+        return part.usable(strict=strict, reports=reports)
 
     def describe(self, images: Sequence[AnnotatedImage]) -> dict[str, Any]:
         """What a model card says of the data; `images` are those that were used."""

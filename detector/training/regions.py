@@ -67,6 +67,7 @@ def train(
     weights: Path,
     out: Path,
     *,
+    objects: DataSet | None = None,
     validation: DataSet | None = None,
     cache: Path | None = None,
     seed: int = 0,
@@ -81,6 +82,8 @@ def train(
 
     Args:
         weights: a GoogLeNet's; its last layer is replaced by a new one.
+        objects: more photos, of which only the objects are trained on, since not all objects in
+            them are annotated: ILSVRC's training set, as R-CNN uses it.
         out: a folder; it also has the log and the checkpoint.
         cache: the folder of proposals, which trainings share; `out`'s parent if not given.
         resume: go on from the checkpoint in `out`.
@@ -92,11 +95,12 @@ def train(
     Raises:
         DetectorError: naming what is wrong with the data, the weights or the settings.
     """
-    for file, truth, _ in filter(None, (data, validation)):
+    for file, truth, _ in filter(None, (data, objects, validation)):
         check_boxes(truth, file)
     check_classes(data.truth, data.file)
-    if validation and tuple(validation.truth.classes) != tuple(data.truth.classes):
-        raise SettingsError(f"{validation.file}: has other classes than {data.file}")
+    for other in filter(None, (objects, validation)):
+        if tuple(other.truth.classes) != tuple(data.truth.classes):
+            raise SettingsError(f"{other.file}: has other classes than {data.file}")
     check_folder(out, resume=resume)
     classes = tuple(data.truth.classes)
     with Group() as group:
@@ -119,11 +123,21 @@ def train(
                 skipped += missing
         if not photos:
             raise TrainingError(f"{data.file}: none of its photos can be used")
-        images = [photo.image for photo in photos]
-        regions = pool(((photo.image, photo.proposals.boxes) for photo in photos), recipe.sampling)
+        files = [photo.file for photo in photos]
+        found = [(photo.image, photo.proposals.boxes) for photo in photos]
+        if objects is not None:
+            few, missing = objects.few(
+                recipe.sampling.more_objects, seed=seed, strict=strict, reports=reports
+            )
+            skipped += missing
+            files += [objects.folder / image.file for image in few]
+            found += [(image, np.zeros((0, 4), np.float32)) for image in few]
+        images = [image for image, _ in found]
+        regions = pool(found, recipe.sampling)
         sampler = Sampler(regions, recipe.sampling, classes)
         described = {
             "data": data.describe([photo.image for photo in photos]),
+            **({"objects": objects.describe(few)} if objects else {}),
             **start(weights, seed),
         }
         loop = Loop(
@@ -146,7 +160,7 @@ def train(
         if resume:
             loop.resume()
         kept = Photos(
-            [photo.file for photo in photos],
+            files,
             budget=recipe.run.cache_gib * 2**30,
             max_pixels=MAX_PIXELS,
             device=chosen,

@@ -10,6 +10,7 @@ Letters of shapes: R regions of all photos, N those of one photo or batch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,24 @@ def pool(photos: Iterable[tuple[AnnotatedImage, Boxes]], sampling: Sampling) -> 
         labels, near = label(boxes, image, sampling)
         parts.append(Regions(np.full(len(boxes), index, np.int32), boxes, labels, near))
     return Regions(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def few_objects(
+    images: Sequence[AnnotatedImage], count: int, rng: np.random.Generator
+) -> list[AnnotatedImage]:
+    """Of each class so many objects at most, drawn at random, and their images without others."""
+    labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)])
+    kept = np.zeros(len(labels), np.bool_)
+    for number in np.unique(labels):
+        kept[rng.permutation(np.flatnonzero(labels == number))[:count]] = True
+    ends = np.cumsum([0, *(len(image.labels) for image in images)])
+    found = []
+    for image, start, end in zip(images, ends, ends[1:], strict=False):
+        mine = kept[start:end]
+        if mine.any():
+            boxes, some = image.boxes[mine], image.labels[mine]
+            found.append(replace(image, boxes=boxes, labels=some, difficult=image.difficult[mine]))
+    return found
 
 
 class Sampler:

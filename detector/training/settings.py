@@ -123,6 +123,8 @@ class Sampling(Frozen):
     """The share of the foreground of which first the class is drawn, each as likely."""
     near: float = Field(0.0, ge=0, le=1)
     """The share of the background that overlaps an object with an IoU of 0.1 and more."""
+    more_objects: PositiveInt | Literal["all"] = 1000
+    """Of each class, at most, from data of which only the objects are trained on."""
 
     @model_validator(mode="after")
     def _check(self) -> Sampling:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from detector.bundle import Bundle
 from detector.card import WEIGHTS
 from detector.commands import bundle, eval, run, train  # noqa: A004
 from detector.settings import read_toml
-from detector.training.settings import ClassifierTraining, RegionTraining
+from detector.training.settings import ClassifierTraining, MultiBoxTraining, RegionTraining
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -168,14 +169,14 @@ def test_shipped_recipes_are_valid() -> None:
     files = sorted((ROOT / "configs" / "training").glob("*.toml"))
     assert files
     for file in files:
-        model = ClassifierTraining if "classifier" in file.name else RegionTraining
+        model = MultiBoxTraining if "multibox" in file.name else RegionTraining
         model.model_validate(read_toml(file))
 
 
-def test_multibox_of_ones_own(
+def test_an_ensemble_of_ones_own(
     painted: Path, tiny_weights: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From annotations to a bundle whose MultiBox adds proposals."""
+    """From annotations to a bundle of six members and MultiBox, to detections and their score."""
     config = tmp_path / "multibox.toml"
     config.write_text(
         "size = 64\npriors = 6\nhidden = 16\narchitecture = { width = 0.25 }\n"
@@ -191,16 +192,22 @@ def test_multibox_of_ones_own(
         'warp = { crop_size = 64, resampling = "area" }\narchitecture = { width = 0.25 }\n'
         "sampling = { foreground = 4, background = 4 }\noptimisation = { steps = 1 }\n"
     )
-    options = ["--config", region, "--out", tmp_path / "member", "--cache", painted.parent]
-    assert train.command(["regions", *map(str, files[:2] + files[4:]), *map(str, options)]) == 0
-    parts = ["--members", tmp_path / "member", "--multibox", tmp_path / "multibox"]
-    made = ["--out", tmp_path / "mine"]
-    assert bundle.command(["pack", *map(str, parts), *map(str, made)]) == 0
-    assert "## MultiBox" in (tmp_path / "mine" / "MODEL_CARD.md").read_text()
-    found = tmp_path / "dets.json"
-    run_it = ["--bundle", tmp_path / "mine", "--images", painted.with_suffix(""), "--out", found]
+    members = [tmp_path / f"member_{seed}" for seed in range(6)]
+    for seed, member in enumerate(members):
+        options = ["--config", region, "--out", member, "--cache", painted.parent, "--seed", seed]
+        assert train.command(["regions", *map(str, files[:2] + files[4:] + options)]) == 0
+    mine = tmp_path / "mine"
+    parts = ["--members", *members, "--multibox", tmp_path / "multibox", "--out", mine]
+    assert bundle.command(["pack", *map(str, parts)]) == 0
+    assert "## MultiBox" in (mine / "MODEL_CARD.md").read_text()
+    assert len({member.sha256 for member in Bundle.load(mine).manifest.members}) == 6
+    found, scores = tmp_path / "dets.json", tmp_path / "scores.json"
+    run_it = ["--bundle", mine, "--images", painted.with_suffix(""), "--out", found]
     assert run.command(list(map(str, run_it))) == 0
     assert all(image["proposals"]["multibox"] for image in json.loads(found.read_text())["images"])
+    score = ["--coco", painted, "--rule", "voc2007", "--detections", found, "--json", scores]
+    assert eval.command(list(map(str, score))) == 0
+    assert json.loads(scores.read_text())["images"] == 4
 
 
 def voc_tree(painted: Path, root: Path, names: dict[int, str]) -> Path:

@@ -172,3 +172,32 @@ def test_what_is_refused_before_the_work(
     with pytest.raises(BundleError, match=r"0\.safetensors: conv1\S* has shape \[16.*not \[32"):
         train(wider, data, start, tmp_path / "b", device="cpu")
     assert not (tmp_path / "b").exists()
+
+
+def test_more_objects_are_no_background(
+    painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
+) -> None:
+    """Data of which only objects are trained on gives no proposal, and of each class a few."""
+    content = json.loads(painted.read_text())
+    content["images"] = [image | {"id": image["id"] + 10} for image in content["images"]]
+    content["annotations"] = [
+        item | {"image_id": item["image_id"] + 10} for item in content["annotations"]
+    ]
+    file = tmp_path / "more.json"
+    file.write_text(json.dumps(content))
+    more = DataSet(file, coco.read(file), painted.with_suffix(""))
+    sampling = recipe.sampling.model_copy(update={"more_objects": 3})
+    summary = train(
+        recipe.model_copy(update={"sampling": sampling}),
+        data_set(painted),
+        start,
+        tmp_path / "out",
+        objects=more,
+        cache=painted.parent,
+        device="cpu",
+        workers=1,
+    )
+    facts = summary.member.training
+    assert facts["objects"]["boxes"] == 6  # 3 red, 3 blue
+    about = json.loads(Path(tmp_path / "out" / MEMBER).read_text())
+    assert about["training"]["objects"]["annotations"] == "more.json"

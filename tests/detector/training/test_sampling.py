@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
-from detector.training.sampling import IGNORED, Sampler, label, pool
+from detector.training.sampling import IGNORED, Sampler, few_objects, label, pool
 from detector.training.settings import Sampling
 from proposals.types import Boxes
 
@@ -95,3 +95,24 @@ def test_what_cannot_be_sampled() -> None:
     regions = pool([(truth, boxes_of())], Sampling())
     with pytest.raises(TrainingError, match="no proposal is background"):
         Sampler(regions, Sampling(), ("a",))
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 3), max_size=5), max_size=6),
+    st.integers(1, 4),
+    st.integers(0, 100),
+)
+def test_few_objects_of_each_class(photos: list[list[int]], count: int, seed: int) -> None:
+    images = []
+    for number, labels in enumerate(photos):
+        boxes = boxes_of(*((number, place, 30, 30) for place in range(len(labels))))
+        images.append(image(boxes, labels))
+    found = few_objects(images, count, np.random.default_rng(seed))
+    drawn = [int(n) for one in found for n in one.labels]
+    every = [n for labels in photos for n in labels]
+    for number in range(4):
+        assert drawn.count(number) == min(count, every.count(number))
+    for one in found:
+        assert len(one.labels) > 0
+        for box, number in zip(one.boxes.astype(int).tolist(), one.labels, strict=True):
+            assert photos[box[0]][box[1]] == number
