@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -30,6 +31,8 @@ class Ensemble:
         classes: number of outputs, background included.
         batch_size: crops to a batch. Every batch has this size, the last of an image is filled
             up with grey crops. After an out-of-memory error it is halved, for good.
+        cascade: where the first member gives every class less than this, the others are not asked,
+            and its probabilities stand.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class Ensemble:
         *,
         classes: int,
         batch_size: int,
+        cascade: float = 0.0,
     ) -> None:
+        self.members = list(members)
         self.normalisation = normalisation
         self.classes = classes
         self.batch_size = batch_size
-        self.members = list(members)
+        self.cascade = cascade
 
     def __call__(self, image: Image, boxes: Boxes) -> NDArray[np.float32]:
         """Mean probabilities `float32 [N, classes]` of boxes `[N, 4]`; column 0 is background."""
@@ -51,10 +56,35 @@ class Ensemble:
 
     def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
         """The same for boxes of several images, which share batches."""
+        ends = np.cumsum([len(boxes) for _, boxes in parts])[:-1]
+        if not self.cascade:
+            total = self._sum(self.members, parts)
+            return np.split(total / np.float32(len(self.members)), ends)
+        total = self._sum(self.members[:1], parts)
+        goes_on = total[:, 1:].max(axis=1) >= self.cascade  # [all regions]
+        rest = [
+            (image, boxes[some])
+            for (image, boxes), some in zip(parts, np.split(goes_on, ends), strict=True)
+        ]
+        total[goes_on] += self._sum(self.members[1:], rest)
+        total[goes_on] /= np.float32(len(self.members))
+        return np.split(total, ends)
+
+    def limited(self, members: int | Literal["all"], cascade: float) -> Ensemble:
+        """The first so many members alone, with another threshold."""
+        made = copy.copy(self)
+        made.members = self.members if members == "all" else self.members[:members]
+        made.cascade = cascade
+        return made
+
+    def _sum(
+        self, members: Sequence[tuple[Backend, Warp]], parts: Sequence[tuple[Image, Boxes]]
+    ) -> NDArray[np.float32]:
+        """The sum of members' probabilities of all boxes: `float32 [all regions, classes]`."""
         ends = np.cumsum([0, *(len(boxes) for _, boxes in parts)])  # [images + 1]
         total = np.zeros((ends[-1], self.classes), np.float32)
         by_warp: dict[Warp, list[Backend]] = {}
-        for backend, warp in self.members:
+        for backend, warp in members:
             by_warp.setdefault(warp, []).append(backend)
         for warp, backends in by_warp.items():
             placed = _OneAtATime(self.normalisation, backends[0])
@@ -78,13 +108,7 @@ class Ensemble:
                     continue
                 total[start:end] += found
                 start = end
-        return np.split(total / np.float32(len(self.members)), ends[1:-1])
-
-    def first(self, count: int) -> Ensemble:
-        """The first so many members alone."""
-        made = copy.copy(self)
-        made.members = self.members[:count]
-        return made
+        return total
 
 
 class _OneAtATime:

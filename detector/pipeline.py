@@ -103,6 +103,7 @@ class Detector:
             bundle.manifest.normalisation,
             classes=1 + len(self.classes),
             batch_size=self.settings.classifier.batch_size,
+            cascade=self.settings.classifier.cascade,
         )
         self.multibox = bundle.multibox(self.settings.multibox.count, self.device, self.precision)
         self.preparation = Preparation(self.settings)
@@ -142,8 +143,8 @@ class Detector:
         _check_classes(settings, self.classes)
         made = copy.copy(self)
         made.settings = settings
-        if settings.classifier.members != "all":
-            made.ensemble = self.ensemble.first(settings.classifier.members)
+        classifier = settings.classifier
+        made.ensemble = self.ensemble.limited(classifier.members, classifier.cascade)
         if self.multibox is not None:
             count = settings.multibox.count
             made.multibox = self.multibox.limited(count) if count else None

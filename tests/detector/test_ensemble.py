@@ -88,3 +88,42 @@ def test_out_of_memory_for_a_single_crop_is_an_error(
     ensemble = Ensemble([(Fake(limit=0), WARP)], Normalisation(), classes=3, batch_size=2)
     with pytest.raises(torch.OutOfMemoryError):
         ensemble(image, boxes)
+
+
+class Sure(Fake):
+    """Gives each crop the probability that its brightness tells to one class."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self.scale, self.seen = scale, 0
+
+    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+        value = crops[:, 32, 32, 0].numpy() / 255 * self.scale
+        self.seen += int((value != 0).sum())
+        return np.stack([1 - value, value, 0 * value], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize("cascade", [0.0, 0.3, 0.9])
+def test_the_others_see_only_what_the_first_member_finds(cascade: float) -> None:
+    image = np.repeat(np.arange(25, 225, 20, dtype=np.uint8), 10)[None, :, None]
+    image = np.ascontiguousarray(np.broadcast_to(image, (20, 100, 3)))
+    boxes = np.array([[x, 0, x + 10, 20] for x in range(0, 100, 10)], np.float32)
+    plain = Normalisation(mean=(0, 0, 0))
+    warp = Warp(crop_size=64, context=0)
+    first, second, third = Sure(1.0), Sure(0.5), Sure(0.2)
+    members = [(first, warp), (second, warp), (third, warp.model_copy(update={"crop_size": 96}))]
+    ensemble = Ensemble(members, plain, classes=3, batch_size=4, cascade=cascade)
+    alone = np.arange(25, 225, 20) / 255
+    mean = alone * (1 + 0.5 + 0.2) / 3
+    goes_on = alone >= cascade
+    found = ensemble(image, boxes)[:, 1]
+    np.testing.assert_allclose(found, np.where(goes_on, mean, alone), rtol=1e-4)
+    assert (first.seen, second.seen, third.seen) == (10, goes_on.sum(), goes_on.sum())
+
+
+def test_images_together(image: Image, boxes: NDArray[np.float32]) -> None:
+    other = image[::-1].copy()
+    ensemble = Ensemble([(Fake(), WARP)], Normalisation(), classes=3, batch_size=4, cascade=0.1)
+    parts = [(image, boxes[:3]), (other, boxes), (image, boxes[:0]), (image, boxes[5:])]
+    for (photo, some), found in zip(parts, ensemble.together(parts), strict=True):
+        np.testing.assert_array_equal(found, ensemble(photo, some))
