@@ -1,6 +1,6 @@
 """Minutes at full load: memory, descriptors and processes stay; a killed worker is replaced.
 
-    python benchmarks/soak.py [--minutes 10] [--clients 16] [--bundle DIR]
+    python -m benchmarks.soak [--minutes 10] [--clients 16] [--bundle DIR]
 
 Good and broken uploads in turn; a third of the way through a worker is killed. The first tenth of
 the time warms up. Memory is that of the service and its workers together.
