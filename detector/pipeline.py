@@ -20,7 +20,7 @@ import PIL
 import torch
 
 from detector import __version__
-from detector.backends.choice import BackendName, make_backend
+from detector.backends.choice import BackendName, choose_backend, make_backend
 from detector.backends.pytorch import choose_device, choose_precision
 from detector.batch.local import Task, prepare_ahead
 from detector.bundle import Bundle
@@ -82,7 +82,7 @@ class Detector:
         _check_classes(self.settings, self.classes)
         self.device = choose_device(device)
         self.precision = choose_precision(self.settings.classifier.precision, self.device)
-        self.backend = "torch" if backend == "auto" else backend
+        self.backend = choose_backend(backend, self.device)
         members = bundle.manifest.members
         if self.settings.classifier.members != "all":
             members = members[: self.settings.classifier.members]
@@ -95,6 +95,7 @@ class Detector:
                         member.warp.crop_size,
                         self.device,
                         self.precision,
+                        digest=member.sha256,
                     ),
                     member.warp,
                 )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -15,6 +19,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
+from detector import __version__
 from detector.backends.pytorch import Precision
 from detector.cores import available_cores
 from detector.crops import Pixels
@@ -31,10 +36,17 @@ class OpenVINOBackend:
         network: in evaluation mode, in float32, on the processor.
         crop_size: S, in pixels.
         precision: of its arithmetic.
+        digest: of its weights, if it is to be kept on disk as OpenVINO has it: converting takes
+            seconds.
     """
 
-    def __init__(self, network: GoogLeNet, crop_size: int, precision: Precision) -> None:
-        model = _convert(network, crop_size)
+    def __init__(
+        self, network: GoogLeNet, crop_size: int, precision: Precision, digest: str | None = None
+    ) -> None:
+        if digest is None:
+            model = _convert(network, crop_size)
+        else:
+            model = _kept(network, crop_size, digest)
         type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
         cores = available_cores()
         compiled = ov.Core().compile_model(
@@ -83,11 +95,43 @@ class _Probabilities(nn.Module):
         return cast(Tensor, self.network(crops.permute(0, 3, 1, 2))).softmax(dim=1)
 
 
+def _kept(network: GoogLeNet, crop_size: int, digest: str) -> ov.Model:
+    """The network as OpenVINO has it, from the disk if it was there before."""
+    about = digest, crop_size, network.architecture, ov.__version__, torch.__version__, __version__
+    name = hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+    with suppress(OSError, RuntimeError):  # damaged, or there is no home
+        if (file := cache_folder() / f"{name}.xml").exists():
+            return ov.Core().read_model(file)
+    model = _convert(network, crop_size)
+    with suppress(OSError, RuntimeError):  # a disk that is full or not for writing
+        _keep(model, cache_folder() / f"{name}.xml")
+    return model
+
+
+def _keep(model: ov.Model, file: Path) -> None:
+    """Write a model aside, and then both of its files, the one that is looked for at last."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=file.parent) as aside:
+        ov.save_model(model, Path(aside) / file.name, compress_to_fp16=False)
+        for part in (file.with_suffix(".bin"), file):
+            os.replace(Path(aside) / part.name, part)
+
+
+def cache_folder() -> Path:
+    """The user's folder for networks as OpenVINO has them, which can be made again.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
+    given = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(given) if given else Path.home() / ".cache"
+    return folder / "going-deeper-detector" / "openvino"
+
+
 def _convert(network: GoogLeNet, crop_size: int) -> ov.Model:
-    """The network as OpenVINO has it, for batches of any size."""
-    crops = torch.zeros(2, crop_size, crop_size, 3)
-    shapes = {"crops": {0: torch.export.Dim.DYNAMIC}}
-    exported = torch.export.export(_Probabilities(network), (crops,), dynamic_shapes=shapes)
+    """The network as OpenVINO has it, for the parts of batches."""
+    crops = torch.zeros(PART, crop_size, crop_size, 3)
+    exported = torch.export.export(_Probabilities(network), (crops,))
     with _quiet():
         decoder = TorchFXPythonDecoder.from_exported_program(exported)
     frontend = FrontEndManager().load_by_framework("pytorch")  # convert_model would phone home

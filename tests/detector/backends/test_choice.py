@@ -7,17 +7,16 @@ import pytest
 import torch
 
 from detector import Detector
-from detector.backends.choice import BackendName, make_backend
-from detector.backends.pytorch import PyTorchBackend
+from detector.backends.choice import BackendName, choose_backend, make_backend
 from detector.bundle import Bundle
 from detector.errors import SettingsError
 from detector.settings import Settings
 
 
-def test_auto_is_pytorch(tiny_bundle: Bundle) -> None:
-    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
-    made = make_backend("auto", network, 64, torch.device("cpu"), "float32")
-    assert isinstance(made, PyTorchBackend)
+def test_auto_suits_the_device() -> None:
+    assert choose_backend("auto", torch.device("cpu")) == "openvino"
+    assert choose_backend("auto", torch.device("cuda")) == "torch"
+    assert choose_backend("torch", torch.device("cpu")) == "torch"
 
 
 @pytest.mark.parametrize(

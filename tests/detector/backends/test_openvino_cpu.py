@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from detector.backends import openvino_cpu
 from detector.backends.openvino_cpu import OpenVINOBackend
 from detector.bundle import Bundle
 
@@ -25,3 +28,42 @@ def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, me
     near = OpenVINOBackend(tiny_bundle.network(described), 64, "bfloat16")(crops)
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "going-deeper-detector" / "openvino"
+
+
+def refuse(*_: object) -> None:
+    raise AssertionError("the network is converted again")
+
+
+def test_a_kept_network_is_the_same(
+    tiny_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
+    crops = torch.randn(5, 64, 64, 3)
+    new = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
+    assert sorted(path.suffix for path in cache.iterdir()) == [".bin", ".xml"]
+    with monkeypatch.context() as patch:
+        patch.setattr(openvino_cpu, "_convert", refuse)
+        kept = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
+        with pytest.raises(AssertionError, match="converted again"):
+            OpenVINOBackend(network, 64, "bfloat16", "another digest")
+    assert (new == kept).all()
+    for path in cache.iterdir():
+        path.write_bytes(b"damaged")
+    again = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
+    assert (new == again).all()
+
+
+def test_without_a_place_to_keep_it(
+    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
+    made = OpenVINOBackend(network, 64, "float32", "some digest")
+    assert made(torch.randn(1, 64, 64, 3)).shape == (1, 4)
