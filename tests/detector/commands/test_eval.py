@@ -237,7 +237,7 @@ def test_what_ilsvrc_needs(
     kit = ilsvrc_root / "devkit"
     for arguments, message in (
         (["val", "--devkit", str(tmp_path)], "det_lists/val.txt: is not there; it is part of"),
-        (["val1", "--devkit", str(kit)], "val.txt: is not there; it is part of"),
+        (["val1", "--devkit", str(tmp_path)], "val.txt: is not there; it is part of"),
         (["val", "--devkit", str(kit)], "ground_truth.mat: is not there; it is part of"),
         (
             ["val", "--data-root", str(ilsvrc_root), "--detections", "no.txt"],

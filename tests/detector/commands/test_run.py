@@ -195,6 +195,9 @@ def test_interruption_keeps_what_is_done(tiny: list[str], photos: Path, tmp_path
         (photos / f"{number}.png").write_bytes((photos / "a.png").read_bytes())
     out = tmp_path / "dets.json"
     arguments = ["--images", str(photos), "--out", str(out), *tiny]
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what a shell starts behind it ignores
     process = subprocess.Popen(
         [sys.executable, "-m", "detector.commands.run", *arguments],
         cwd=ROOT,
