@@ -18,6 +18,7 @@ test: $(READY)  ## run all tests
 	$(BIN)/pytest
 
 check: $(READY)  ## formatting, lint and types
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
