@@ -85,9 +85,8 @@ RECIPE = Recipe.model_validate(
 )
 
 
-@pytest.fixture(scope="session")
-def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("weights")
+def write_tiny_weights(folder: Path) -> list[Path]:
+    """Seeded random weights of the recipe's members."""
     paths = []
     for seed, member in enumerate(RECIPE.members):
         torch.manual_seed(seed)
@@ -96,6 +95,11 @@ def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         paths.append(folder / f"{seed}.safetensors")
         save_file(network.state_dict(), paths[-1])
     return paths
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
 @pytest.fixture(scope="session")
