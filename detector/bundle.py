@@ -97,10 +97,11 @@ class Bundle:
         if recipe is None or count == 0:
             return None
         from detector.localiser import LocaliserBackend
-        from proposals.multibox import MultiBox
+        from proposals.multibox import CORNERS, WHOLE, MultiBox
 
         backend = LocaliserBackend(self.localiser(recipe), recipe.normalisation, device, precision)
-        return MultiBox(backend, size=recipe.size, count=count)
+        views = (WHOLE, *CORNERS) if recipe.views == "corners" else (WHOLE,)
+        return MultiBox(backend, size=recipe.size, count=count, views=views)
 
     def localiser(self, recipe: BundledMultiBox) -> Localiser:
         """MultiBox's network with its weights in float32.

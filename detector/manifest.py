@@ -94,6 +94,8 @@ class MultiBoxRecipe(Frozen):
     prior's sides: about how far objects are from their priors."""
     hidden: int = Field(512, ge=1)
     """Width of the hidden layer."""
+    views: Literal["whole", "corners"] = "corners"
+    """It sees the whole image, or also a crop in each of its corners."""
     architecture: Architecture = Architecture()
     """Of the trunk."""
     normalisation: Normalisation = Normalisation()
