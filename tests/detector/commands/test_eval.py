@@ -323,7 +323,8 @@ def test_proposals_of_an_engine_and_of_a_file(
     scores = tmp_path / "scores.json"
     arguments = ["--coco", str(truth), "--rule", "voc2007", "--images", str(photos)]
     arguments += ["--json", str(scores)]
-    assert command([*arguments, "--proposals", "opencv"]) == 0
+    alone = ["--set", "multibox.count=0"]
+    assert command([*arguments, "--proposals", "opencv", *alone]) == 0
     by_engine = json.loads(scores.read_text())["proposals"]["selective_search"]
     assert by_engine["coverage"] == 1  # the whole photo is a proposal
     assert "seconds an image and core" in capsys.readouterr().out
