@@ -68,6 +68,18 @@ class Bundle:
         check(Settings, manifest.settings, f"{file}: settings")
         return cls(directory, manifest, hashlib.sha256(data).hexdigest())
 
+    def contents(self) -> dict[str, bytes]:
+        """The files from which it can be loaded elsewhere.
+
+        Raises:
+            BundleError: weights are missing or altered.
+        """
+        files = {MANIFEST: (self.directory / MANIFEST).read_bytes()}
+        for network in (*self.manifest.members, self.manifest.multibox):
+            if network is not None:
+                files[network.file] = self._verified(network)
+        return files
+
     def network(self, member: Member) -> GoogLeNet:
         """A member's network with its weights in float32, ready to classify.
 

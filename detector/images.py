@@ -6,6 +6,7 @@ import io
 import warnings
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -32,7 +33,16 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 50_000_000
 """The default limit: 150 MB decoded."""
 
-Source = str | PathLike[str] | bytes | PillowImage.Image | Image
+
+class Readable(Protocol):
+    """A file that is not on a disk."""
+
+    def read_bytes(self) -> bytes:
+        """The whole file; an `OSError` if it cannot be read."""
+        ...
+
+
+Source = str | Readable | PathLike[str] | bytes | PillowImage.Image | Image
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -83,17 +93,17 @@ def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
         return _decode(read(source), name or str(source), max_pixels)
 
 
-def read(path: str | PathLike[str]) -> bytes:
+def read(path: str | PathLike[str] | Readable) -> bytes:
     """The bytes of an image file.
 
     Raises:
         UnreadableImage: the file is missing or may not be read.
     """
     try:
-        return Path(path).read_bytes()
+        return (Path(path) if isinstance(path, str | PathLike) else path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise UnreadableImage(path, f"cannot be read: {reason}") from error
+        raise UnreadableImage(str(path), f"cannot be read: {reason}") from error
 
 
 def _decode(data: bytes, name: str, max_pixels: int) -> Image:

@@ -79,7 +79,7 @@ class Detector:
         self.bundle = bundle
         self.settings = settings or Settings.read(base=bundle.manifest.settings)
         self.classes = bundle.manifest.classes
-        _check_classes(self.settings, self.classes)
+        check_classes(self.settings, self.classes)
         self.device = choose_device(device)
         self.precision = choose_precision(self.settings.classifier.precision, self.device)
         self.backend = choose_backend(backend, self.device)
@@ -141,7 +141,7 @@ class Detector:
         Raises:
             SettingsError: a class is not the bundle's.
         """
-        _check_classes(settings, self.classes)
+        check_classes(settings, self.classes)
         made = copy.copy(self)
         made.settings = settings
         classifier = settings.classifier
@@ -212,20 +212,7 @@ class Detector:
     @property
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes results, apart from the images."""
-        return {
-            "bundle": self.bundle.sha256,
-            "settings": self.settings.model_dump(mode="json"),
-            "backend": f"{self.backend} {self.device.type} {self.precision}",
-            "versions": {
-                "detector": __version__,
-                "numpy": np.__version__,
-                "opencv": cv2.__version__,
-                "openvino": version("openvino"),
-                "pillow": PIL.__version__,
-                "selectivesearch": version("selectivesearch"),
-                "torch": torch.__version__,
-            },
-        }
+        return fingerprint(self.bundle.sha256, self.settings, str(self.device), self.backend)
 
     def close(self) -> None:
         """Let go of the networks."""
@@ -241,7 +228,41 @@ class Detector:
         self.close()
 
 
-def _check_classes(settings: Settings, classes: tuple[str, ...]) -> None:
+def fingerprint(
+    bundle: str, settings: Settings, device: str = "auto", backend: BackendName = "auto"
+) -> dict[str, object]:
+    """Everything on this machine that changes results, apart from the images.
+
+    Args:
+        bundle: its digest.
+
+    Raises:
+        SettingsError: the device is not there, or the backend cannot use it.
+    """
+    place = choose_device(device)
+    precision = choose_precision(settings.classifier.precision, place)
+    return {
+        "bundle": bundle,
+        "settings": settings.model_dump(mode="json"),
+        "backend": f"{choose_backend(backend, place)} {place.type} {precision}",
+        "versions": {
+            "detector": __version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "openvino": version("openvino"),
+            "pillow": PIL.__version__,
+            "selectivesearch": version("selectivesearch"),
+            "torch": torch.__version__,
+        },
+    }
+
+
+def check_classes(settings: Settings, classes: tuple[str, ...]) -> None:
+    """Hold the classes to report against a bundle's.
+
+    Raises:
+        SettingsError: naming one that the bundle has not.
+    """
     if settings.detections.classes == "all":
         return
     for name in settings.detections.classes:

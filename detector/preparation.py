@@ -17,6 +17,7 @@ from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
 from detector.images import Source, load, read
 from detector.settings import Settings
+from detector.storage import StoredFile
 from proposals import ENGINES, Image, Proposals
 
 
@@ -55,7 +56,7 @@ class Preparation:
     def _given(self) -> ProposalsFile | None:
         return ProposalsFile(self._given_path) if self._given_path else None
 
-    def file(self, path: Path, name: str) -> Prepared:
+    def file(self, path: Path | StoredFile, name: str) -> Prepared:
         """Prepare a file that errors call `name`.
 
         Raises:

@@ -1,16 +1,18 @@
-"""Which images a run is about: folders, files, globs and lists."""
+"""Which images a run is about: folders, files, globs, lists, and URIs of object storage."""
 
 from __future__ import annotations
 
 import glob
 import itertools
 import os
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from detector.errors import FormatError, SettingsError
 from detector.images import SUFFIXES
+from detector.storage import StoredFile, is_stored, list_files
 
 
 class Input(NamedTuple):
@@ -18,7 +20,7 @@ class Input(NamedTuple):
 
     name: str
     """Relative to the given folder, or to what all inputs have in common; with `/`."""
-    path: Path
+    path: Path | StoredFile
 
 
 def find_images(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> list[Input]:
@@ -26,30 +28,55 @@ def find_images(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> l
 
     Args:
         patterns: each a folder (searched recursively for files with an image's suffix, hidden
-            ones left out), a file, a glob, or `@list.txt` with one of these a line.
+            ones left out), a file, a glob, the URI of a folder or file in object storage, or
+            `@list.txt` with one of these a line.
         leave_out: folders whose files are not taken: where a run writes its pictures.
 
     Raises:
-        SettingsError: a pattern matches nothing, a folder cannot be searched, or no image is found.
+        SettingsError: a pattern matches nothing, a folder cannot be searched, no image is found, or
+            some are in object storage and some are not.
         FormatError: a list cannot be read.
     """
-    hidden = {path.resolve() for path in leave_out}
+    expanded = list(_expand_lists(patterns))
+    if any(map(is_stored, expanded)):
+        found = _in_storage(expanded)
+    else:
+        found = _on_disk(expanded, {path.resolve() for path in leave_out})
+    if not found:
+        raise SettingsError(
+            f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
+        )
+    return sorted(found)
+
+
+def _on_disk(patterns: Sequence[str], hidden: set[Path]) -> list[Input]:
     roots: list[Path] = []
     files: list[Path] = []
-    for pattern in _expand_lists(patterns):
+    for pattern in patterns:
         roots.append(_root(pattern))
         for path in _match(pattern):
             if path.is_dir():
                 files += _walk(path, hidden)
             elif not hidden.intersection(path.resolve().parents):
                 files.append(path)
-    if not files:
-        raise SettingsError(
-            f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
-        )
     base = os.path.commonpath([os.path.abspath(root) for root in roots])
-    inputs = {Path(os.path.relpath(path, base)).as_posix(): path for path in files}
-    return [Input(name, path) for name, path in sorted(inputs.items())]
+    named = {Path(os.path.relpath(path, base)).as_posix(): path for path in files}
+    return [Input(name, path) for name, path in named.items()]
+
+
+def _in_storage(patterns: Sequence[str]) -> list[Input]:
+    folders: list[str] = []
+    files: list[StoredFile] = []
+    for pattern in patterns:
+        if not is_stored(pattern):
+            raise SettingsError(f"{pattern}: either all images are in object storage, or none")
+        found = list_files(pattern)
+        folders.append(found.folder)
+        alone = found.files[:1] if found.is_file else []
+        files += alone or [f for f in found.files if Path(f.path).suffix.lower() in SUFFIXES]
+    base = posixpath.commonpath(folders)
+    named = {posixpath.relpath(file.path, base): file for file in files}
+    return [Input(name, file) for name, file in named.items()]
 
 
 def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 from detector.cores import available_cores
 from detector.errors import LostWorker, WorkerError
 from detector.preparation import Preparation, Prepared, single_threaded
+from detector.storage import StoredFile
 
 AHEAD = 2
 """Images that may wait for the classifier, beside one in work in each process: the bound of the
@@ -27,7 +28,7 @@ memory."""
 class Task(NamedTuple):
     """A file to prepare and the name that errors give it."""
 
-    path: Path
+    path: Path | StoredFile
     name: str
 
 

@@ -36,7 +36,7 @@ class Outputs:
             SettingsError: naming the option: a place that cannot be written, is used twice, is of
                 the wrong kind, or holds one of the images or other people's files.
         """
-        images = {path.resolve() for _, path in inputs}
+        images = {path.resolve() for _, path in inputs if isinstance(path, Path)}
         used: dict[Path, str] = {}
         for option, path in self._files():
             if not path.name:

@@ -12,20 +12,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from detector.batch.engines import Engine
 from detector.batch.inputs import Input
 from detector.batch.journal import Journal
-from detector.batch.local import Task, prepare_ahead
+from detector.batch.local import Task
 from detector.batch.outputs import Outputs, journal_path, picture_path
 from detector.drawing import draw, save
-from detector.errors import FormatError, ImageError
+from detector.errors import ImageError
 from detector.formats import FORMATS
 from detector.formats.files import encode, replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 from detector.formats.proposals import to_json as proposals_to_json
 from detector.images import load, read
-from detector.pipeline import Detector, Result
-from detector.preparation import Preparation, Prepared
+from detector.pipeline import Result
+from detector.storage import StoredFile
+from proposals import Proposals
 
 
 @dataclass
@@ -51,13 +53,11 @@ class Summary:
 
 
 def run(
-    detector: Detector,
+    engine: Engine,
     inputs: Sequence[Input],
     outputs: Outputs,
     *,
     image_list: ImageList | None = None,
-    given: Path | None = None,
-    workers: int | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] = lambda finished, computed: None,
 ) -> Summary:
@@ -68,8 +68,6 @@ def run(
 
     Args:
         image_list: ids for the formats that want some.
-        given: a file of proposals to use in place of the engine's.
-        workers: number of processes that prepare images.
         overwrite: do all images again.
         progress: told how many images are finished, and how many of them this run computed, each
             time that changes.
@@ -77,21 +75,20 @@ def run(
     Raises:
         SettingsError: an output cannot be written, another run has it open, or it was begun with
             other settings.
-        FormatError: the output's format cannot express the result, or `given` cannot be read.
+        FormatError: the output's format cannot express the result.
     """
     started = time.perf_counter()
     names = [name for name, _ in inputs]
     ids = image_list or ImageList.counted(names)
     outputs.check(inputs)
-    FORMATS[outputs.format].check(names, detector.classes, ids)
-    fingerprint = detector.fingerprint
-    if given is not None:
-        fingerprint["proposals_in"] = _digest(given)
-    preparation = Preparation(detector.settings, given=given)
+    classes = engine.bundle.manifest.classes
+    FORMATS[outputs.format].check(names, classes, ids)
     summary = Summary(images=len(inputs))
     with ExitStack() as stack:
         journals = [
-            stack.enter_context(Journal(journal_path(path), fingerprint, overwrite=overwrite))
+            stack.enter_context(
+                Journal(journal_path(path), engine.fingerprint, overwrite=overwrite)
+            )
             for path in (outputs.path, outputs.proposals)
             if path is not None
         ]
@@ -105,25 +102,25 @@ def run(
                 else:
                     yield Task(path, name)
 
-        for task, prepared in prepare_ahead(preparation, unfinished(), workers=workers):
-            prepared = detector.localise(prepared)
-            result = detector.finish(prepared)
+        for task, prepared, result in engine(unfinished()):
             record = _record(task.name, result)
             digest = {"digest": prepared.digest}
             if prepared.image is not None and outputs.pictures:
-                picture = draw(prepared.image, result.detections, detector.classes)
+                picture = draw(prepared.image, result.detections, classes)
                 save(picture, picture_path(outputs.pictures, task.name))
             for proposals_journal in journals[1:]:
-                proposals_journal.append(_proposals_record(task.name, prepared) | digest)
+                proposals_journal.append(
+                    _proposals_record(task.name, result, prepared.proposals) | digest
+                )
             journal.append(record.to_json() | digest)
             summary.computed += 1
             summary.seconds.update(result.seconds)
             progress(summary.resumed + summary.computed, summary.computed)
 
         header = Header(
-            {"name": detector.bundle.manifest.name, "sha256": detector.bundle.sha256},
-            detector.settings.model_dump(mode="json"),
-            detector.classes,
+            {"name": engine.bundle.manifest.name, "sha256": engine.bundle.sha256},
+            engine.settings.model_dump(mode="json"),
+            classes,
         )
         records = summary.count(_from_journal(journal[name]) for name in names)
         _render(outputs, header, records, ids)
@@ -132,12 +129,12 @@ def run(
                 for name in names:
                     _write_proposals(file, journals[1][name])
         if outputs.pictures:
-            _draw_missing(inputs, journal, outputs.pictures, detector)
+            _draw_missing(inputs, journal, outputs.pictures, engine)
     summary.wall_seconds = time.perf_counter() - started
     return summary
 
 
-def _is_finished(name: str, path: Path, journals: Sequence[Journal]) -> bool:
+def _is_finished(name: str, path: Path | StoredFile, journals: Sequence[Journal]) -> bool:
     # A lost worker's digest is empty, for it may have been the machine's fault.
     digests = {journal.digest(name) for journal in journals}
     if len(digests) != 1 or digests <= {None, ""}:
@@ -160,14 +157,6 @@ def _from_journal(record: dict[str, Any]) -> Entry | Failure:
     return Entry.from_json(record)
 
 
-def _digest(given: Path) -> str:
-    try:
-        with open(given, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FormatError(given, f"cannot be read: {error.strerror}") from error
-
-
 def _render(
     outputs: Outputs, header: Header, records: Iterator[Entry | Failure], ids: ImageList
 ) -> None:
@@ -184,11 +173,10 @@ def _render(
     aside.rename(outputs.path)
 
 
-def _proposals_record(name: str, prepared: Prepared) -> dict[str, Any]:
-    if prepared.image is None or prepared.proposals is None:
+def _proposals_record(name: str, result: Result, proposals: Proposals | None) -> dict[str, Any]:
+    if result.error is not None or proposals is None:
         return {"file": name}
-    height, width = prepared.image.shape[:2]
-    return proposals_to_json(name, width, height, prepared.proposals)
+    return proposals_to_json(name, result.width, result.height, proposals)
 
 
 def _write_proposals(file: BinaryIO, record: dict[str, Any]) -> None:
@@ -197,14 +185,12 @@ def _write_proposals(file: BinaryIO, record: dict[str, Any]) -> None:
         file.write(encode(record) + b"\n")
 
 
-def _draw_missing(
-    inputs: Sequence[Input], journal: Journal, folder: Path, detector: Detector
-) -> None:
+def _draw_missing(inputs: Sequence[Input], journal: Journal, folder: Path, engine: Engine) -> None:
     """Draw the images that an earlier run finished without pictures."""
     for name, path in inputs:
         target = picture_path(folder, name)
         record = _from_journal(journal[name])
         if isinstance(record, Entry) and not target.exists():
             with suppress(ImageError):  # changed or removed since
-                image = load(path, max_pixels=detector.settings.images.max_pixels)
-                save(draw(image, record.detections, detector.classes), target)
+                image = load(path, max_pixels=engine.settings.images.max_pixels)
+                save(draw(image, record.detections, engine.bundle.manifest.classes), target)

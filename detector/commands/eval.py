@@ -274,6 +274,7 @@ def _detect(
     arguments: argparse.Namespace, benchmark: Benchmark, out: Path
 ) -> Sequence[native.Failure]:
     """Detect in the images of a ground truth; returns those that could not be used."""
+    from detector.batch.engines import LocalEngine
     from detector.batch.outputs import Outputs
     from detector.batch.runner import run
     from detector.pipeline import Detector
@@ -287,10 +288,9 @@ def _detect(
         Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
     ):
         summary = run(
-            detector,
+            LocalEngine(detector, workers=arguments.workers),
             inputs,
             Outputs(out),
-            workers=arguments.workers,
             overwrite=arguments.overwrite,
             progress=progress,
         )

@@ -6,6 +6,8 @@ import argparse
 import json
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,7 @@ from detector.formats.image_lists import ImageList
 from detector.settings import Settings
 
 if TYPE_CHECKING:
+    from detector.batch.engines import Engine
     from detector.batch.runner import Summary
 
 
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--visualize", type=Path, metavar="DIR", help="photos with boxes of score 0.5 and more")
     add("--proposals-out", type=Path, metavar="FILE", help="write all proposals (JSON lines)")
     add("--proposals-in", type=Path, metavar="FILE", help="use these proposals")
+    add("--engine", choices=("local", "ray"), default="local", help="this machine, or a cluster")
     add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
     add("--stats", type=Path, metavar="FILE", help="write times and rates (JSON)")
     add("--overwrite", action="store_true", help="do all images again")
@@ -72,7 +76,6 @@ def _run(arguments: argparse.Namespace) -> int:
     image_list = ImageList.read(arguments.image_list) if arguments.image_list else None
 
     from detector.batch.runner import run
-    from detector.pipeline import Detector
 
     outputs = Outputs(
         arguments.out,
@@ -82,21 +85,36 @@ def _run(arguments: argparse.Namespace) -> int:
         arguments.stats,
     )
     with (
-        Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
+        _engine(arguments, bundle, settings) as engine,
         Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
     ):
         summary = run(
-            detector,
+            engine,
             inputs,
             outputs,
             image_list=image_list,
-            given=arguments.proposals_in,
-            workers=arguments.workers,
             overwrite=arguments.overwrite,
             progress=progress,
         )
     _report(arguments, summary)
     return SOME_FAILED if summary.failures else DONE
+
+
+@contextmanager
+def _engine(arguments: argparse.Namespace, bundle: Bundle, settings: Settings) -> Iterator[Engine]:
+    given, workers = arguments.proposals_in, arguments.workers
+    where = {"device": arguments.device, "backend": arguments.backend}
+    if arguments.engine == "ray":
+        from detector.batch.distributed import RayEngine
+
+        with RayEngine(bundle, settings, given=given, workers=workers, **where) as engine:
+            yield engine
+    else:
+        from detector.batch.engines import LocalEngine
+        from detector.pipeline import Detector
+
+        with Detector(bundle, settings, **where) as detector:
+            yield LocalEngine(detector, given=given, workers=workers)
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:

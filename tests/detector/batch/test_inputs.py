@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> Path:
 
 def names(*patterns: Path | str, leave_out: list[Path] | None = None) -> list[str]:
     found = find_images([str(pattern) for pattern in patterns], leave_out=leave_out or [])
-    assert all(path.is_file() for _, path in found)
+    assert all(isinstance(path, Path) and path.is_file() for _, path in found)
     return [name for name, _ in found]
 
 

@@ -14,13 +14,14 @@ from detector.cores import available_cores
 from detector.errors import LostWorker, NotAnImage, WorkerError
 from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
+from detector.storage import StoredFile
 from proposals import Proposals
 
 
 class Killed(Preparation):
     """Dies on files called `deadly`, as a crash in a decoder would make it."""
 
-    def file(self, path: Path, name: str) -> Prepared:
+    def file(self, path: Path | StoredFile, name: str) -> Prepared:
         if "deadly" in name:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().file(path, name)

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from detector import Detector
+from detector.batch.engines import LocalEngine
 from detector.batch.inputs import find_images
 from detector.batch.outputs import Outputs
 from detector.batch.runner import Summary, run
@@ -25,7 +26,10 @@ ROOT = Path(__file__).parents[3]
 
 def detect(detector: Detector, photos: Path, out: Path, **options: Any) -> Summary:
     outputs = options.pop("outputs", Outputs(out))
-    return run(detector, find_images([str(photos)]), outputs, **options)
+    engine = LocalEngine(
+        detector, given=options.pop("given", None), workers=options.pop("workers", None)
+    )
+    return run(engine, find_images([str(photos)]), outputs, **options)
 
 
 def read(path: Path) -> dict[str, Any]:
