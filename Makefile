@@ -27,8 +27,8 @@ fix: $(READY)  ## mend formatting and what lint can mend
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(READY)  ## seconds an image by stage, and peak memory
-	$(BIN)/python benchmarks/stages.py
+bench: $(READY)  ## every claim about speed beside its baseline
+	$(BIN)/python -m benchmarks.speed
 
 wheel: $(READY)  ## build dist/*.whl
 	rm -rf dist

@@ -1,0 +1,271 @@
+"""Every claim about speed beside its baseline, in the same run: one table, and JSON.
+
+    python -m benchmarks.speed [--images DIR] [--bundle NAME|DIR] [--folder 100] [--rounds 5]
+        [--only regions …] [--json FILE]
+
+Medians of alternating rounds; ratios hold on a noisy machine, times do not. Each fast path is first
+held against the float32 reference that it replaces. With fewer photos than `--folder` names, they
+are taken again under other names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks.stages import photos
+from detector import Detector
+from detector.backends import Backend
+from detector.backends.choice import make_backend
+from detector.backends.pytorch import choose_precision
+from detector.bundle import Bundle
+from detector.cores import available_cores
+from detector.crops import Pixels, cut, normalise
+from detector.ensemble import Ensemble
+from detector.googlenet import GoogLeNet
+from detector.images import load
+from detector.manifest import Architecture
+from detector.settings import Settings
+from proposals import SelectiveSearch
+from proposals.baselines import random_boxes
+
+BATCH = 32
+SECONDS = 3.0
+"""Of each measurement of a rate."""
+
+FLOAT32_BOUND, BFLOAT16_BOUND = 1e-3, 0.05
+"""How far a probability may be from the reference's."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure, the baseline's, and their ratio, which is what counts."""
+
+    name: str
+    unit: str
+    value: float
+    baseline: float
+    ratio: float
+
+    def __str__(self) -> str:
+        figures = f"{self.value:>10.3g}{self.baseline:>10.3g}{self.ratio:>8.2f}"
+        return f"{self.name:<58}{self.unit:<12}{figures}"
+
+
+class EagerFloat32:
+    """The reference: PyTorch as it comes, in float32, channels first."""
+
+    def __init__(self, network: GoogLeNet) -> None:
+        self.network = network
+
+    def place(self, pixels: Pixels) -> Pixels:
+        return pixels
+
+    @torch.inference_mode()
+    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+        x = crops.permute(0, 3, 1, 2).contiguous()
+        return np.asarray(self.network(x).softmax(dim=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Every claim about speed beside its baseline.")
+    parser.add_argument("--images", type=Path, help="a folder of photos (scikit-image's)")
+    parser.add_argument("--bundle", help="a directory, or one that ships (voc20)")
+    parser.add_argument("--folder", type=int, default=100, help="photos of a run over a folder")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=tuple(CLAIMS), default=tuple(CLAIMS))
+    parser.add_argument("--json", type=Path, default=Path("build/bench/speed.json"))
+    arguments = parser.parse_args()
+    claims = []
+    print(f"{available_cores()} cores\n{'':<70}{'ours':>10}{'baseline':>10}{'ratio':>8}")
+    for name in arguments.only:
+        for claim in CLAIMS[name](arguments):
+            print(claim, flush=True)
+            claims.append(asdict(claim))
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(claims, indent=2) + "\n")
+
+
+def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """Crops a second of one network, with and without LRN, at 224 pixels and the shipped size."""
+    bundle = Bundle.load(arguments.bundle)
+    first = bundle.manifest.members[0]
+    pixels = normalise(load(photos(arguments.images)[0]), bundle.manifest.normalisation)
+    classes = 1 + len(bundle.manifest.classes)
+    rng = np.random.default_rng(0)
+    for size in sorted({224, first.warp.crop_size}, reverse=True):
+        warp = first.warp.model_copy(update={"crop_size": size})
+        crops = cut(pixels, random_boxes(pixels.shape[1], pixels.shape[0], BATCH, rng), warp)
+        for normalisation in ("lrn", "none"):
+            architecture = Architecture(normalisation=normalisation)
+            network = GoogLeNet(classes, crop_size=size, architecture=architecture).eval()
+            if architecture == first.architecture:
+                network.load_state_dict(bundle.network(first).state_dict())
+            reference = EagerFloat32(network)
+            exact = make_backend("auto", network, size, CPU, "float32")
+            fast = make_backend("auto", network, size, CPU, choose_precision("auto", CPU))
+            hold(reference(crops), exact(crops), FLOAT32_BOUND)
+            hold(reference(crops), fast(crops), BFLOAT16_BOUND)
+            ours, baseline = alternate(
+                arguments.rounds, partial(rate, fast, crops), partial(rate, reference, crops)
+            )
+            name = f"one network, {size} px, {'LRN' if normalisation == 'lrn' else 'no LRN'}"
+            yield claim(f"{name}, against torch eager float32", "crops/s", ours, baseline)
+
+
+def image(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """An image from its file to its detections, against the R-CNN that one would write first."""
+    bundle = Bundle.load(arguments.bundle)
+    paths = photos(arguments.images)[: arguments.rounds]
+    with Detector(bundle) as ours:
+        naive = copy.copy(ours.under(Settings.read(preset="paper")))
+        naive.ensemble = Ensemble(
+            [(EagerFloat32(bundle.network(m)), m.warp) for m in bundle.manifest.members],
+            bundle.manifest.normalisation,
+            classes=1 + len(ours.classes),
+            batch_size=BATCH,
+        )
+        ours.detect(paths[0])  # warm
+        measured = [[seconds(partial(d.detect, p)) for d in (ours, naive)] for p in paths]
+    fast, slow = zip(*measured, strict=True)
+    number = len(bundle.manifest.members)
+    name = f"one image, {number} members, against the naive R-CNN"
+    yield claim(name, "s", fast, slow, smaller=True)
+
+
+def share(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """Regions a second while an image is classified, against the network alone on ready crops."""
+    with Detector(Bundle.load(arguments.bundle), Settings.read(preset="fast")) as detector:
+        (network, warp), *_ = detector.ensemble.members
+        propose = SelectiveSearch()
+        images = [load(path) for path in photos(arguments.images)]
+        found = [(image, propose(image).boxes) for image in images]
+        crops = torch.zeros(BATCH, warp.crop_size, warp.crop_size, 3)
+
+        def classify() -> float:
+            spent = seconds(lambda: [detector.ensemble(*regions) for regions in found])
+            return sum(len(boxes) for _, boxes in found) / spent
+
+        ours, baseline = alternate(arguments.rounds, classify, partial(rate, network, crops))
+    yield claim("classifying, against the engine on ready crops", "crops/s", ours, baseline)
+
+
+def folder(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """What part of the cores' time a run over a folder uses."""
+    with many(photos(arguments.images), arguments.folder) as files:
+        for preset in ("default", "fast"):
+            wall, used = run(files, "--preset", preset, *given(arguments))
+            name = f"a folder of {arguments.folder} images, {preset}: processor time"
+            yield Claim(name, "s", used, available_cores() * wall, used / wall / available_cores())
+
+
+def cluster(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """A run over a folder on Ray, on this machine, against the local engine."""
+    with many(photos(arguments.images), arguments.folder) as files:
+        local, _ = run(files, *given(arguments))
+        there, _ = run(files, "--engine", "ray", *given(arguments))
+    rates = [[arguments.folder / wall] for wall in (there, local)]
+    yield claim("Ray on this machine, against the local engine", "images/s", *rates)
+
+
+def claim(
+    name: str,
+    unit: str,
+    ours: Sequence[float],
+    baseline: Sequence[float],
+    *,
+    smaller: bool = False,
+) -> Claim:
+    """Medians, and the median of the rounds' ratios; `smaller` says that less is better."""
+    pairs = zip(ours, baseline, strict=True)
+    ratios = [base / own if smaller else own / base for own, base in pairs]
+    medians = statistics.median(ours), statistics.median(baseline)
+    return Claim(name, unit, *medians, statistics.median(ratios))
+
+
+def alternate(
+    rounds: int, ours: Callable[[], float], baseline: Callable[[], float]
+) -> tuple[list[float], list[float]]:
+    measured = [(ours(), baseline()) for _ in range(rounds)]
+    return [own for own, _ in measured], [base for _, base in measured]
+
+
+def rate(network: Backend, crops: Tensor) -> float:
+    """Crops a second of ready batches."""
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        network(crops)
+        done += len(crops)
+    return done / (time.perf_counter() - started)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def hold(reference: NDArray[np.float32], found: NDArray[np.float32], bound: float) -> None:
+    worst = float(np.abs(found - reference).max())
+    if worst > bound:
+        raise SystemExit(f"a probability differs from the reference's by {worst:.4f}")
+
+
+@contextmanager
+def many(files: Sequence[Path], count: int) -> Iterator[Path]:
+    """A folder with so many photos, by links to those that there are."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number, file in zip(range(count), itertools.cycle(files), strict=False):
+            Path(folder, f"{number:05}{file.suffix}").symlink_to(file.resolve())
+        yield Path(folder)
+
+
+def run(files: Path, *options: str) -> tuple[float, float]:
+    """The wall's and the processors' seconds of `detector-run` over a folder."""
+    program = [sys.executable, "-m", "detector.commands.run", "--quiet", "--images", str(files)]
+    with tempfile.TemporaryDirectory() as out:
+        before, started = children_seconds(), time.perf_counter()
+        subprocess.run([*program, "--out", f"{out}/dets.json", *options], check=True)
+        return time.perf_counter() - started, children_seconds() - before
+
+
+def children_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def given(arguments: argparse.Namespace) -> list[str]:
+    return ["--bundle", arguments.bundle] if arguments.bundle else []
+
+
+CLAIMS: dict[str, Callable[[argparse.Namespace], Iterator[Claim]]] = {
+    "regions": regions,
+    "image": image,
+    "share": share,
+    "folder": folder,
+    "cluster": cluster,
+}
+
+
+if __name__ == "__main__":
+    main()
