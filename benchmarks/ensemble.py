@@ -1,18 +1,20 @@
 """What an ensemble is worth: mAP of each member, of the first 2, 3, …, of their mean and maximum.
 
     python benchmarks/ensemble.py --coco ANNOTATIONS.json --images DIR --proposals FILE.jsonl \
-        --cache DIR [--bundle NAME|DIR] [--count N] [--members N] [--backend openvino]
+        --cache DIR [--bundle NAME|DIR] [--count N] [--members N] [--cascade 0.01 …]
 
 Each member looks at each region once. Its probabilities are kept in the cache, box by box, so that
 every row comes from the same passes, a killed run goes on, and other proposals of the same photos
-cost only their new boxes. Intervals are of a paired bootstrap over the photos.
+cost only their new boxes. Intervals are of a paired bootstrap over the photos. `--cascade` adds,
+for each threshold, what happens if only the regions go on to the others to which the first member
+gives that much.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,9 @@ from proposals.types import Boxes
 Probabilities = NDArray[np.float32]
 """`[N, 1 + classes]`, of the boxes of an image."""
 
+Stack = NDArray[np.float32]
+"""`[members, N, 1 + classes]`."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What an ensemble is worth.")
@@ -53,6 +58,7 @@ def main() -> None:
     parser.add_argument("--bundle", help="a directory, or one that ships (voc20)")
     parser.add_argument("--count", type=int, help="photos, from the first on (all)")
     parser.add_argument("--members", type=int, help="the bundle's first so many (all)")
+    parser.add_argument("--cascade", type=float, nargs="+", default=[], help="thresholds")
     parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"))
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
@@ -69,7 +75,8 @@ def main() -> None:
                 found[image.file] = one(image, boxes[image.file])
                 progress(number, number)
         passes.append(found)
-    print_table(truth, boxes, bundle.manifest.classes, passes)
+    print_table(truth, boxes, bundle.manifest.classes, passes, arguments.cascade)
+    print_disagreement(passes)
 
 
 class Pass:
@@ -126,34 +133,65 @@ def print_table(
     boxes: Mapping[str, Boxes],
     classes: tuple[str, ...],
     passes: list[Mapping[str, Probabilities]],
+    thresholds: Sequence[float],
 ) -> None:
-    """A row for each member and each ensemble, against the best member."""
+    """A row for each member, each ensemble and each cascade, against the best member."""
     count = len(passes)
-    sets: dict[str, tuple[Callable[..., Probabilities], list[Mapping[str, Probabilities]]]] = {
-        f"member {number}": (np.mean, [one]) for number, one in enumerate(passes, start=1)
+    rules: dict[str, Callable[[Stack], Probabilities]] = {
+        f"member {number + 1}": partial(mean, first=number, last=number + 1)
+        for number in range(count)
     }
     for size in range(2, count + 1):
-        sets[f"mean of {size}"] = (np.mean, passes[:size])
+        rules[f"mean of {size}"] = partial(mean, last=size)
     if count > 1:
-        sets[f"maximum of {count}"] = (np.max, passes)
+        rules[f"maximum of {count}"] = partial(np.max, axis=0)
+    for threshold in thresholds:
+        went_on = np.mean(
+            np.concatenate([one[:, 1:].max(axis=1) >= threshold for one in passes[0].values()])
+        )
+        rules[f"{threshold:g}: {went_on:.1%} go on"] = partial(cascaded, threshold=threshold)
     scored = {}
-    for name, (combine, chosen) in sets.items():
-        together = {file: combine([one[file] for one in chosen], axis=0) for file in boxes}
+    for name, combine in rules.items():
+        together = {file: combine(np.stack([one[file] for one in passes])) for file in boxes}
         scored[name] = score(truth, boxes, classes, together)
     best = max(list(scored)[:count], key=lambda name: scored[name][0].mean_ap or 0.0)
     draws = mean_ap_draws([ranked for _, ranked in scored.values()], len(truth.images), area)
     place = list(scored).index(best)
     print(f"{len(truth.images)} photos, {np.mean([len(b) for b in boxes.values()]):.0f} boxes each")
-    print(f"{'':<16}{'mAP':>8}{'11-point':>10}   95 % interval     over the best member")
+    print(f"{'':<24}{'mAP':>8}{'11-point':>10}   95 % interval     over the best member")
     for number, (name, (result, _)) in enumerate(scored.items()):
         value = result.mean_ap or 0.0
         own = interval(value, draws[number])
         over = interval(value - (scored[best][0].mean_ap or 0.0), draws[number] - draws[place])
-        text = f"{name:<16}{value:>8.4f}{result.figures['mean_ap_11point']:>10.4f}"
+        text = f"{name:<24}{value:>8.4f}{result.figures['mean_ap_11point']:>10.4f}"
         text += f"   {own.low:.4f}-{own.high:.4f}"
         if name != best:
             text += f"   {over.value:+.4f} ({over.low:+.4f} to {over.high:+.4f})"
         print(text)
+
+
+def mean(stack: Stack, first: int = 0, last: int | None = None) -> Probabilities:
+    chosen: Probabilities = stack[first:last].mean(axis=0)
+    return chosen
+
+
+def cascaded(stack: Stack, threshold: float) -> Probabilities:
+    goes_on = stack[0, :, 1:].max(axis=1, keepdims=True) >= threshold
+    combined: Probabilities = np.where(goes_on, stack.mean(axis=0), stack[0])
+    return combined
+
+
+def print_disagreement(passes: list[Mapping[str, Probabilities]]) -> None:
+    """The share of regions to which two members give different top classes, where one of the two
+    is an object's.
+    """
+    tops = [np.concatenate([one.argmax(axis=1) for one in found.values()]) for found in passes]
+    for number, own in enumerate(tops[1:], start=1):
+        shares = [np.mean(own[objects := (own > 0) | (o > 0)] != o[objects]) for o in tops[:number]]
+        print(
+            f"member {number + 1} disagrees with those before: "
+            + " ".join(f"{s:.3f}" for s in shares)
+        )
 
 
 def score(
