@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
+from detector.ahead import Ahead
 from detector.backends import Backend
 from detector.crops import Pixels, cut, normalise
 from detector.manifest import Normalisation, Warp
@@ -81,34 +81,57 @@ class Ensemble:
         self, members: Sequence[tuple[Backend, Warp]], parts: Sequence[tuple[Image, Boxes]]
     ) -> NDArray[np.float32]:
         """The sum of members' probabilities of all boxes: `float32 [all regions, classes]`."""
-        ends = np.cumsum([0, *(len(boxes) for _, boxes in parts)])  # [images + 1]
-        total = np.zeros((ends[-1], self.classes), np.float32)
+        total = np.zeros((sum(len(boxes) for _, boxes in parts), self.classes), np.float32)
         by_warp: dict[Warp, list[Backend]] = {}
         for backend, warp in members:
             by_warp.setdefault(warp, []).append(backend)
         for warp, backends in by_warp.items():
-            placed = _OneAtATime(self.normalisation, backends[0])
-            start = 0
-            while start < len(total):
-                end = min(start + self.batch_size, len(total))
+            place = _OneAtATime(self.normalisation, backends[0])
+            done = 0
+            while done < len(total):
+                size = self.batch_size
                 try:
-                    crops = [
-                        cut(placed(image), boxes[max(0, start - first) : end - first], warp)
-                        for (image, boxes), first in zip(parts, ends, strict=False)
-                        if first < end and start < first + len(boxes)
-                    ]
-                    filling = self.batch_size - (end - start)
-                    batch = functional.pad(torch.cat(crops), (0, 0, 0, 0, 0, 0, 0, filling))
-                    found = sum(backend(batch)[: end - start] for backend in backends)
+                    for crops in _batches(parts, place, warp, range(done, len(total), size)):
+                        found = np.sum([backend(crops) for backend in backends], axis=0)
+                        end = min(done + size, len(total))
+                        total[done:end] += found[: end - done]
+                        done = end
                 except (torch.OutOfMemoryError, MemoryError):
                     if self.batch_size == 1:
                         raise
                     self.batch_size //= 2
                     logger.warning("out of memory: batches of %d crops from now", self.batch_size)
-                    continue
-                total[start:end] += found
-                start = end
         return total
+
+
+def _batches(
+    parts: Sequence[tuple[Image, Boxes]], place: _OneAtATime, warp: Warp, starts: range
+) -> Iterator[Tensor]:
+    """Crops of the regions of all images, in the batches that begin at `starts`; the next one is
+    cut while the networks work.
+    """
+    ahead = Ahead(lambda n: _batch(parts, place, warp, starts[n], starts.step), len(starts))
+    try:
+        yield from (ahead(number) for number in range(len(starts)))
+    finally:
+        ahead.close()
+
+
+def _batch(
+    parts: Sequence[tuple[Image, Boxes]], place: _OneAtATime, warp: Warp, start: int, size: int
+) -> Tensor:
+    """The crops `float32 [size, S, S, 3]` of the regions from `start` on, filled up with grey."""
+    pieces, first = [], 0
+    for image, boxes in parts:
+        some = boxes[max(0, start - first) : max(0, start + size - first)]
+        if len(some):
+            pieces.append(cut(place(image), some, warp))
+        first += len(boxes)
+    if sum(map(len, pieces)) == size and len(pieces) == 1:
+        return pieces[0]
+    batch = pieces[0].new_zeros(size, *pieces[0].shape[1:])
+    torch.cat(pieces, out=batch[: sum(map(len, pieces))])
+    return batch
 
 
 class _OneAtATime:

@@ -70,8 +70,9 @@ class OpenVINOBackend:
 
         The batch is shared among the streams in parts of one size, the last one filled up.
         """
-        filling = -len(crops) % PART
-        parts = np.pad(crops.numpy(), ((0, filling), (0, 0), (0, 0), (0, 0)))
+        parts = crops.numpy()
+        if filling := -len(crops) % PART:
+            parts = np.pad(parts, ((0, filling), (0, 0), (0, 0), (0, 0)))
         results: dict[int, NDArray[np.float32]] = {}
 
         def keep(request: ov.InferRequest, place: int) -> None:

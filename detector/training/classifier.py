@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detector.ahead import Ahead
 from detector.backends.pytorch import PyTorchBackend, choose_device
 from detector.batch.reporting import Reports, silence
 from detector.card import WEIGHTS
@@ -29,7 +30,6 @@ from detector.evaluation.classification import centre_crop, evaluate, find_label
 from detector.formats.files import encode, replacing
 from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS
-from detector.training.ahead import Ahead
 from detector.training.distortion import distort, draw_distortions
 from detector.training.loop import Loop, check_folder
 from detector.training.objective import classification_loss

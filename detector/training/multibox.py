@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detector.ahead import Ahead
 from detector.backends.pytorch import choose_device
 from detector.batch.reporting import Reports, silence
 from detector.card import MULTIBOX, WEIGHTS
@@ -28,7 +29,6 @@ from detector.formats.native import Failure
 from detector.images import MAX_PIXELS, load
 from detector.localiser import Localiser, LocaliserBackend
 from detector.manifest import MultiBoxRecipe, TrainedMultiBox, Warp
-from detector.training.ahead import Ahead
 from detector.training.batches import Batch, cut_batch
 from detector.training.checks import check_boxes
 from detector.training.data_set import DataSet

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from detector.ahead import Ahead
 from detector.backends.choice import BackendName
 from detector.backends.pytorch import choose_device
 from detector.batch.proposal_cache import Photo, cache_path, gather
@@ -27,7 +28,6 @@ from detector.formats.native import Failure
 from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS
 from detector.manifest import TrainedMember
-from detector.training.ahead import Ahead
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
 from detector.training.data_set import DataSet

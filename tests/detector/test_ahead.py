@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from detector.training.ahead import Ahead
+from detector.ahead import Ahead
 
 
 def test_batches_come_in_order_and_none_after_the_last() -> None:

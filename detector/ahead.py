@@ -1,4 +1,4 @@
-"""Batches made while the network works on the one before."""
+"""Batches made while a network works on the one before."""
 
 from __future__ import annotations
 
