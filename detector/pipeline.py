@@ -107,7 +107,7 @@ class Detector:
             cascade=self.settings.classifier.cascade,
         )
         self.multibox = bundle.multibox(self.settings.multibox.count, self.device, self.precision)
-        self.preparation = Preparation(self.settings)
+        self.preparation = self.preparing()
 
     @classmethod
     def load(
@@ -149,8 +149,13 @@ class Detector:
         if self.multibox is not None:
             count = settings.multibox.count
             made.multibox = self.multibox.limited(count) if count else None
-        made.preparation = Preparation(settings)
+        made.preparation = made.preparing()
         return made
+
+    def preparing(self, given: Path | None = None) -> Preparation:
+        """What is done to images first, with a file of proposals in place of the engine's."""
+        has_multibox = self.bundle.manifest.multibox is not None
+        return Preparation(self.settings, given=given, multibox=has_multibox)
 
     def detect(self, source: Source) -> Result:
         """Find the objects in an image: a path, bytes, a PIL image or an RGB array.

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
@@ -43,13 +44,17 @@ class Preparation:
 
     Args:
         given: a file of proposals that replace the engine's.
+        multibox: whether MultiBox will add its own, which may do alone.
     """
 
-    def __init__(self, settings: Settings, *, given: Path | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, given: Path | None = None, multibox: bool = False
+    ) -> None:
         self._max_pixels = settings.images.max_pixels
         self._engine = ENGINES[settings.proposals.engine](
             superpixels=settings.proposals.superpixels
         )
+        self._alone = multibox and settings.multibox.alone and settings.multibox.count > 0
         self._given_path = given
 
     @cached_property
@@ -94,6 +99,8 @@ class Preparation:
         if self._given is not None:
             height, width = image.shape[:2]
             proposals = self._given.get(name, width, height)
+        elif self._alone:
+            proposals = Proposals.from_one_source(np.zeros((0, 4), np.float32), "multibox")
         else:
             proposals = self._engine(image)
         seconds["proposals"] = time.perf_counter() - started

@@ -74,6 +74,8 @@ class MultiBoxSettings(Frozen):
 
     count: NonNegativeInt = 200
     """Boxes an image, at most; near-duplicates of the engine's are dropped."""
+    alone: bool = False
+    """Ask no engine for proposals, where a bundle has MultiBox."""
 
 
 class ClassifierSettings(Frozen):

@@ -9,7 +9,9 @@ of these.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -76,25 +78,34 @@ def resize(image: Image) -> Image:
 def search(image: Image, scales: tuple[int, ...]) -> Boxes:
     """All regions of all hierarchies of an RGB image `[H, W, 3]`: `float32 [N, 4]`, unordered.
 
+    Colour spaces and scales have nothing in common, so they run in as many threads as OpenCV may
+    use (`cv2.setNumThreads`).
+    """
+    spaces = [cv2.cvtColor(image, code) for code in (cv2.COLOR_RGB2HSV_FULL, cv2.COLOR_RGB2LAB)]
+    segmentations = list(itertools.product(spaces, scales))
+    with ThreadPoolExecutor(max(1, cv2.getNumThreads())) as threads:
+        regions = np.concatenate(list(threads.map(lambda part: _regions(*part), segmentations)))
+    regions[:, 2:] += regions[:, :2]
+    return regions
+
+
+def _regions(image: Image, k: int) -> Boxes:
+    """Both hierarchies of one segmentation, as x, y, width and height: `float32 [N, 4]`.
+
     Every OpenCV object is made anew: strategies cache histograms by an image number that starts
     again at 0, and one that is used for a second image reads the first one's out of bounds.
     """
     segmentation = cv2.ximgproc.segmentation
     selective_search = segmentation.createSelectiveSearchSegmentation()
-    selective_search.addImage(cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL))
-    selective_search.addImage(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
-    for k in scales:
-        graph = segmentation.createGraphSegmentation(SIGMA, float(k), k)
-        selective_search.addGraphSegmentation(graph)
+    selective_search.addImage(image)
+    selective_search.addGraphSegmentation(segmentation.createGraphSegmentation(SIGMA, float(k), k))
     colour = segmentation.createSelectiveSearchSegmentationStrategyColor()
     texture = segmentation.createSelectiveSearchSegmentationStrategyTexture()
     size = segmentation.createSelectiveSearchSegmentationStrategySize()
     fill = segmentation.createSelectiveSearchSegmentationStrategyFill()
     selective_search.addStrategy(_mean_of(colour, texture, size, fill))
     selective_search.addStrategy(_mean_of(texture, size, fill))
-    regions = np.asarray(selective_search.process(), np.float32).reshape(-1, 4)  # x, y, w, h
-    regions[:, 2:] += regions[:, :2]
-    return regions
+    return np.asarray(selective_search.process(), np.float32).reshape(-1, 4)
 
 
 def _mean_of(*strategies: Any) -> Any:

@@ -80,7 +80,8 @@ class RayEngine:
         check_classes(settings, bundle.manifest.classes)
         files = bundle.contents()
         self.bundle, self.settings = bundle, settings
-        self._given = given.absolute() if given else None
+        has_multibox = bundle.manifest.multibox is not None
+        self._recipe = _Recipe(settings, given.absolute() if given else None, has_multibox)
         self._workers = workers
         self._owns_ray = not ray.is_initialized()
         _quieten()
@@ -115,7 +116,7 @@ class RayEngine:
                 override_num_blocks=math.ceil(len(own) / min(max(images, 1), LARGEST_BLOCK)),
             )
             .map(
-                partial(_prepare, self.settings, self._given, deaths),
+                partial(_prepare, self._recipe, deaths),
                 compute=data.TaskPoolStrategy(self._workers),
                 num_cpus=1,
                 memory=MEMORY,  # and so Ray Data does not run this inside the actors
@@ -233,19 +234,25 @@ class _Deaths:
         del self._begun[name]
 
 
+class _Recipe(NamedTuple):
+    """What a preparation is made of."""
+
+    settings: Settings
+    given: Path | None
+    multibox: bool
+
+
 @lru_cache(maxsize=1)
-def _preparation(settings: Settings, given: Path | None) -> Preparation:
+def _preparation(recipe: _Recipe) -> Preparation:
     single_threaded()
-    return Preparation(settings, given=given)
+    return Preparation(recipe.settings, given=recipe.given, multibox=recipe.multibox)
 
 
-def _prepare(
-    settings: Settings, given: Path | None, deaths: Any, row: dict[str, Any]
-) -> dict[str, Any]:
+def _prepare(recipe: _Recipe, deaths: Any, row: dict[str, Any]) -> dict[str, Any]:
     task: Task = pickle.loads(row["task"])
     try:
         _get(deaths.begin.remote(task.name))
-        prepared = _preparation(settings, given).file(task.path, task.name)
+        prepared = _preparation(recipe).file(task.path, task.name)
     except LostWorker as error:
         prepared = Prepared({}, error=error)
     deaths.end.remote(task.name)

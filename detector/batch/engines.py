@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from detector.batch.local import Task, prepare_ahead
 from detector.bundle import Bundle
 from detector.errors import FormatError
-from detector.preparation import Preparation, Prepared
+from detector.preparation import Prepared
 from detector.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class LocalEngine:
         self.bundle, self.settings = detector.bundle, detector.settings
         self.fingerprint: Mapping[str, Any] = {**detector.fingerprint, **given_fingerprint(given)}
         self._detector, self._workers = detector, workers
-        self._preparation = Preparation(detector.settings, given=given)
+        self._preparation = detector.preparing(given)
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Finished]:
         """Each file once, in the order of the files."""

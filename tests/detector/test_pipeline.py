@@ -150,6 +150,22 @@ def test_unknown_class(tiny_bundle: Bundle) -> None:
         Detector(tiny_bundle, settings)
 
 
+@pytest.mark.parametrize("workers", [None, 1])
+def test_multibox_alone(multibox_bundle: Bundle, photos: Path, workers: int | None) -> None:
+    with Detector(multibox_bundle, Settings.read(preset="fast"), device="cpu") as detector:
+        if workers:
+            (result,) = detector.run([photos / "a.png"], workers=workers)
+        else:
+            result = detector.detect(photos / "a.png")
+    assert set(result.proposals) == {"multibox", "merged"}
+    assert result.proposals["merged"] == result.proposals["multibox"] > 5
+
+
+def test_multibox_alone_where_there_is_none(tiny_bundle: Bundle, photos: Path) -> None:
+    with Detector(tiny_bundle, Settings.read(preset="fast"), device="cpu") as detector:
+        assert set(detector.detect(photos / "a.png").proposals) == {"selective_search", "merged"}
+
+
 def test_members_can_be_fewer(tiny_bundle: Bundle, photos: Path) -> None:
     one = Settings.read(assignments=["classifier.members=1"])
     with Detector(tiny_bundle, one, device="cpu") as first, Detector(tiny_bundle) as both:

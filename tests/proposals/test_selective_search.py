@@ -3,12 +3,13 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from detector.images import load
 from proposals import ENGINES, Image, SelectiveSearch
-from proposals.selective_search import resize
+from proposals.selective_search import resize, search
 from proposals.types import Superpixels
 
 
@@ -98,3 +99,32 @@ def test_doubled_superpixels_halve_the_proposals(voc_photos: list[Path]) -> None
         return sum(len(engine(load(path))) for path in voc_photos[:4])
 
     assert 0.45 < count("doubled") / count("rcnn") < 0.65
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("scales", [(50, 100), (100, 200)])
+def test_parts_find_what_opencv_finds_at_once(scales: tuple[int, ...], threads: int) -> None:
+    image = noise(150, 200)
+    segmentation = cv2.ximgproc.segmentation
+    whole = segmentation.createSelectiveSearchSegmentation()
+    for code in (cv2.COLOR_RGB2HSV_FULL, cv2.COLOR_RGB2LAB):
+        whole.addImage(cv2.cvtColor(image, code))
+    for k in scales:
+        whole.addGraphSegmentation(segmentation.createGraphSegmentation(0.8, float(k), k))
+    names = ("Color", "Texture", "Size", "Fill")
+    parts = [
+        getattr(segmentation, f"createSelectiveSearchSegmentationStrategy{n}")() for n in names
+    ]
+    for some in (parts, parts[1:]):
+        strategy = segmentation.createSelectiveSearchSegmentationStrategyMultiple()
+        for part in some:
+            strategy.addStrategy(part, 1 / len(some))
+        whole.addStrategy(strategy)
+    x, y, w, h = np.asarray(whole.process()).T
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        found = search(image, scales)
+    finally:
+        cv2.setNumThreads(before)
+    assert {*map(tuple, found.tolist())} == {*zip(x, y, x + w, y + h, strict=True)}
