@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--cache-gib", type=float, nargs="+", default=[0.5, 2.0])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        files = make_photos(Path(folder), arguments.photos)
+        files = make_photos(Path(folder) / "photos", arguments.photos)
         print(f"{'budget':>8}{'photos kept':>13}{'with regions':>14}{'at the end':>12}")
         for budget in arguments.cache_gib:
             with multiprocessing.get_context("spawn").Pool(1) as process:
@@ -52,7 +52,9 @@ def main() -> None:
 
 
 def make_photos(folder: Path, count: int) -> list[Path]:
-    original = folder / "photo.jpg"
+    """A folder of one photo under many names; the photo itself lies beside it."""
+    folder.mkdir()
+    original = folder.with_suffix(".jpg")
     with PillowImage.open(Path(skimage.data.__path__[0]) / "astronaut.png") as photo:
         photo.resize((WIDTH, HEIGHT)).save(original)
     files = [folder / f"{number}.jpg" for number in range(count)]

@@ -75,6 +75,8 @@ class Claim:
 class EagerFloat32:
     """The reference: PyTorch as it comes, in float32, channels first."""
 
+    part = None
+
     def __init__(self, network: GoogLeNet) -> None:
         self.network = network
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -29,8 +30,8 @@ class Ensemble:
         members: each member's backend and the shape of its crops.
         normalisation: of the pixels.
         classes: number of outputs, background included.
-        batch_size: crops to a batch. Every batch has this size, the last of an image is filled
-            up with grey crops. After an out-of-memory error it is halved, for good.
+        batch_size: crops to a batch. The last one is filled up with grey crops, to this size or
+            to the backend's whole parts. After an out-of-memory error it is halved, for good.
         cascade: where the first member gives every class less than this, the others are not asked,
             and its probabilities stand.
     """
@@ -91,7 +92,8 @@ class Ensemble:
             while done < len(total):
                 size = self.batch_size
                 try:
-                    for crops in _batches(parts, place, warp, range(done, len(total), size)):
+                    starts = range(done, len(total), size)
+                    for crops in _batches(parts, place, warp, starts, backends[0].part or size):
                         found = np.sum([backend(crops) for backend in backends], axis=0)
                         end = min(done + size, len(total))
                         total[done:end] += found[: end - done]
@@ -105,12 +107,23 @@ class Ensemble:
 
 
 def _batches(
-    parts: Sequence[tuple[Image, Boxes]], place: _OneAtATime, warp: Warp, starts: range
+    parts: Sequence[tuple[Image, Boxes]],
+    place: _OneAtATime,
+    warp: Warp,
+    starts: range,
+    multiple: int,
 ) -> Iterator[Tensor]:
     """Crops of the regions of all images, in the batches that begin at `starts`; the next one is
     cut while the networks work.
+
+    Args:
+        multiple: to which the last one is filled up.
     """
-    ahead = Ahead(lambda n: _batch(parts, place, warp, starts[n], starts.step), len(starts))
+
+    def make(number: int) -> Tensor:
+        return _batch(parts, place, warp, starts[number], starts.step, multiple)
+
+    ahead = Ahead(make, len(starts))
     try:
         yield from (ahead(number) for number in range(len(starts)))
     finally:
@@ -118,19 +131,27 @@ def _batches(
 
 
 def _batch(
-    parts: Sequence[tuple[Image, Boxes]], place: _OneAtATime, warp: Warp, start: int, size: int
+    parts: Sequence[tuple[Image, Boxes]],
+    place: _OneAtATime,
+    warp: Warp,
+    start: int,
+    size: int,
+    multiple: int,
 ) -> Tensor:
-    """The crops `float32 [size, S, S, 3]` of the regions from `start` on, filled up with grey."""
+    """The crops `float32 [N, S, S, 3]` of the regions from `start` on, at most `size`, filled up
+    with grey.
+    """
     pieces, first = [], 0
     for image, boxes in parts:
         some = boxes[max(0, start - first) : max(0, start + size - first)]
         if len(some):
             pieces.append(cut(place(image), some, warp))
         first += len(boxes)
-    if sum(map(len, pieces)) == size and len(pieces) == 1:
+    count = sum(map(len, pieces))
+    if len(pieces) == 1 and count % multiple == 0:
         return pieces[0]
-    batch = pieces[0].new_zeros(size, *pieces[0].shape[1:])
-    torch.cat(pieces, out=batch[: sum(map(len, pieces))])
+    batch = pieces[0].new_zeros(math.ceil(count / multiple) * multiple, *pieces[0].shape[1:])
+    torch.cat(pieces, out=batch[:count])
     return batch
 
 

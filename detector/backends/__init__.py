@@ -13,8 +13,13 @@ from detector.crops import Pixels
 
 class Backend(Protocol):
     """One network on one device. Batches have one fixed size, so that results do not depend on
-    what else is in a batch.
+    what else is in a batch; a backend that works on parts of them asks for whole parts alone.
     """
+
+    @property
+    def part(self) -> int | None:
+        """Crops that are worked on at once; `None`: all of a batch."""
+        ...
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """A normalised image in the form from which this backend's crops are cut."""

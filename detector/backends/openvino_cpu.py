@@ -40,6 +40,8 @@ class OpenVINOBackend:
             seconds.
     """
 
+    part = PART
+
     def __init__(
         self, network: GoogLeNet, crop_size: int, precision: Precision, digest: str | None = None
     ) -> None:

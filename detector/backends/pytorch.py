@@ -27,6 +27,8 @@ class PyTorchBackend:
         precision: of its arithmetic; float32 means no TF32 either.
     """
 
+    part = None
+
     def __init__(self, network: GoogLeNet, device: torch.device, precision: Precision) -> None:
         self.device = device
         self.dtype = getattr(torch, precision)

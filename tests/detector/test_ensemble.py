@@ -18,6 +18,8 @@ OTHER = Warp(crop_size=96)
 class Fake:
     """A backend whose "probabilities" are sums over the crop, and which records its batches."""
 
+    part: int | None = None
+
     def __init__(self, factor: float = 1.0, limit: int | None = None) -> None:
         self.factor, self.limit = factor, limit
         self.batches: list[int] = []
@@ -58,6 +60,16 @@ def test_batches_have_one_size(image: Image, boxes: NDArray[np.float32]) -> None
     ensemble = Ensemble([(backend, WARP)], Normalisation(), classes=3, batch_size=4)
     assert ensemble(image, boxes).shape == (10, 3)
     assert backend.batches == [4, 4, 4]
+
+
+def test_the_last_batch_has_whole_parts(image: Image, boxes: NDArray[np.float32]) -> None:
+    backend = Fake()
+    backend.part = 3
+    ensemble = Ensemble([(backend, WARP)], Normalisation(), classes=3, batch_size=6)
+    np.testing.assert_allclose(ensemble(image, boxes), expected(image, boxes, WARP), rtol=1e-5)
+    assert backend.batches == [6, 6]
+    assert ensemble(image, boxes[:7]).shape == (7, 3)
+    assert backend.batches[2:] == [6, 3]
 
 
 def test_no_boxes(image: Image) -> None:
