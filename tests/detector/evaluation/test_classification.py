@@ -27,6 +27,8 @@ from detector.manifest import Normalisation
 class Oracle:
     """Guesses class `round(mean of the crop)`, then the following ones."""
 
+    part = None
+
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         return pixels
 
@@ -102,6 +104,8 @@ def test_crops_of_a_square_image() -> None:
 
 class Brightness:
     """Two classes, dark and bright, with a probability that depends on one pixel."""
+
+    part = None
 
     def __init__(self, share: float) -> None:
         self.share = share
