@@ -23,6 +23,7 @@ from detector.settings import Settings, check, describe
 if TYPE_CHECKING:
     import torch
 
+    from detector.backends.choice import BackendName
     from detector.backends.pytorch import Precision
     from detector.googlenet import GoogLeNet
     from detector.localiser import Localiser
@@ -99,7 +100,13 @@ class Bundle:
         load_weights(network, read_weights(file, data), file)
         return network.eval()
 
-    def multibox(self, count: int, device: torch.device, precision: Precision) -> MultiBox | None:
+    def multibox(
+        self,
+        count: int,
+        device: torch.device,
+        precision: Precision,
+        backend: BackendName = "auto",
+    ) -> MultiBox | None:
         """MultiBox for a number of boxes, if the bundle has one and the number is not 0.
 
         Raises:
@@ -108,12 +115,20 @@ class Bundle:
         recipe = self.manifest.multibox
         if recipe is None or count == 0:
             return None
-        from detector.localiser import LocaliserBackend
+        from detector.backends.choice import make_localiser
         from proposals.multibox import CORNERS, WHOLE, MultiBox
 
-        backend = LocaliserBackend(self.localiser(recipe), recipe.normalisation, device, precision)
         views = (WHOLE, *CORNERS) if recipe.views == "corners" else (WHOLE,)
-        return MultiBox(backend, size=recipe.size, count=count, views=views)
+        network = make_localiser(
+            backend,
+            self.localiser(recipe),
+            recipe,
+            len(views),
+            device,
+            precision,
+            digest=recipe.sha256,
+        )
+        return MultiBox(network, size=recipe.size, count=count, views=views)
 
     def localiser(self, recipe: BundledMultiBox) -> Localiser:
         """MultiBox's network with its weights in float32.

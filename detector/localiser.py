@@ -56,10 +56,19 @@ class Localiser(Trunk):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Boxes `[N, K, 4]` and logits `[N, K]` of normalised pictures `[N, 3, S, S]`."""
+        moved, logits = self.look(x)
+        return self.place(moved.float()), logits.float()
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is added to priors, `[N, K, 4]` in their units, and logits `[N, K]`."""
         last, _, after_4d = self.features(x)
-        moved, logits = self.head(after_4d, last, self.priors)
+        found: tuple[Tensor, Tensor] = self.head(after_4d, last, self.priors)
+        return found
+
+    def place(self, moved: Tensor) -> Tensor:
+        """Boxes `[N, K, 4]`, of what is added to priors."""
         sides = (self.priors[:, 2:] - self.priors[:, :2]).tile(2)  # [K, 4]
-        return self.priors + self.spread * sides * moved.float(), logits.float()
+        return self.priors + self.spread * sides * moved
 
 
 class Dense(nn.Module):
@@ -119,11 +128,15 @@ class Shared(nn.Module):
         return self.locations(x), self.confidences(x)[..., 0]
 
     def _sample(self, x: Tensor, priors: Tensor) -> Tensor:
-        """Values `[N, K, C * samples]` of a map `[N, C, H, W]`, 0 outside of it."""
-        rows = self._weights(priors[:, 1::2], x.shape[2]).to(x.dtype)  # [K, samples, H]
-        columns = self._weights(priors[:, 0::2], x.shape[3]).to(x.dtype)  # [K, samples, W]
-        found = torch.einsum("nchw,kiw->nchki", x, columns)
-        return torch.einsum("nchki,kjh->nkcij", found, rows).flatten(2)
+        """Values `[N, K, C * samples]` of a map `[N, C, H, W]`, 0 outside of it.
+
+        One product of matrices: what each place of the map counts for each sample, times the map.
+        """
+        rows = self._weights(priors[:, 1::2], x.shape[2])  # [K, samples, H]
+        columns = self._weights(priors[:, 0::2], x.shape[3])  # [K, samples, W]
+        places = columns[:, :, None, None, :] * rows[:, None, :, :, None]  # [K, ., ., H, W]
+        found = functional.linear(x.flatten(2), places.flatten(0, 2).flatten(1).to(x.dtype))
+        return found.reshape(*x.shape[:2], len(priors), -1).transpose(1, 2).flatten(2)
 
     def _weights(self, ends: Tensor, side: int) -> Tensor:
         """How much each place of a map's side counts for each sample between two ends `[K, 2]`.

@@ -106,7 +106,9 @@ class Detector:
             batch_size=self.settings.classifier.batch_size,
             cascade=self.settings.classifier.cascade,
         )
-        self.multibox = bundle.multibox(self.settings.multibox.count, self.device, self.precision)
+        self.multibox = bundle.multibox(
+            self.settings.multibox.count, self.device, self.precision, backend
+        )
         self.preparation = self.preparing()
 
     @classmethod

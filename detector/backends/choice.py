@@ -11,6 +11,9 @@ from detector.backends import Backend
 from detector.backends.pytorch import Precision, PyTorchBackend
 from detector.errors import SettingsError
 from detector.googlenet import GoogLeNet
+from detector.localiser import Localiser, LocaliserBackend
+from detector.manifest import MultiBoxRecipe
+from proposals.multibox import Network
 
 BackendName = Literal["auto", "torch", "openvino"]
 """OpenVINO is faster on processors, and does not run on GPUs; "auto" is what suits the device."""
@@ -50,7 +53,31 @@ def make_backend(
     """
     if choose_backend(name, device) == "torch":
         return PyTorchBackend(network, device, precision)
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # reports its use
+    _without_telemetry()
     from detector.backends.openvino_cpu import OpenVINOBackend
 
     return OpenVINOBackend(network, crop_size, precision, digest)
+
+
+def make_localiser(
+    name: BackendName,
+    network: Localiser,
+    recipe: MultiBoxRecipe,
+    views: int,
+    device: torch.device,
+    precision: Precision,
+    *,
+    digest: str | None = None,
+) -> Network:
+    """MultiBox's network on an engine; see `make_backend`."""
+    if choose_backend(name, device) == "torch":
+        return LocaliserBackend(network, recipe.normalisation, device, precision)
+    _without_telemetry()
+    from detector.backends.openvino_cpu import OpenVINOLocaliser
+
+    return OpenVINOLocaliser(network, recipe, views, precision, digest)
+
+
+def _without_telemetry() -> None:
+    """Keep OpenVINO from reporting its use."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from detector import __version__
 from detector.backends.pytorch import Precision
 from detector.cores import available_cores
-from detector.crops import Pixels
+from detector.crops import Pixels, normalise
 from detector.googlenet import GoogLeNet
+from detector.localiser import Localiser
+from detector.manifest import MultiBoxRecipe
 
 PART = 8
 """Crops that a stream works on at once."""
@@ -45,23 +47,9 @@ class OpenVINOBackend:
     def __init__(
         self, network: GoogLeNet, crop_size: int, precision: Precision, digest: str | None = None
     ) -> None:
-        if digest is None:
-            model = _convert(network, crop_size)
-        else:
-            model = _kept(network, crop_size, digest)
-        type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
-        cores = available_cores()
-        compiled = ov.Core().compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": type_,
-                "NUM_STREAMS": cores,
-                "INFERENCE_NUM_THREADS": cores,
-                "ENABLE_CPU_PINNING": False,  # processes that make proposals need the cores too
-            },
-        )
-        self._queue = ov.AsyncInferQueue(compiled, cores)
+        shape = (PART, crop_size, crop_size, 3)
+        about = digest and (digest, shape, network.architecture)
+        self._compiled = _Compiled(_Probabilities(network), shape, precision, about)
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """The same array."""
@@ -72,23 +60,95 @@ class OpenVINOBackend:
 
         The batch is shared among the streams in parts of one size, the last one filled up.
         """
-        parts = crops.numpy()
-        if filling := -len(crops) % PART:
-            parts = np.pad(parts, ((0, filling), (0, 0), (0, 0), (0, 0)))
-        results: dict[int, NDArray[np.float32]] = {}
+        (found,) = self._compiled(crops.numpy())
+        return found
+
+
+class OpenVINOLocaliser:
+    """MultiBox's network likewise, as `MultiBox` calls it.
+
+    Args:
+        network: in evaluation mode, in float32, on the processor.
+        recipe: of what shape it is.
+        views: pictures of an image, which are worked on at once.
+        precision: of its arithmetic, but for locations, which are float32.
+        digest: of its weights, if it is to be kept on disk as OpenVINO has it.
+    """
+
+    def __init__(
+        self,
+        network: Localiser,
+        recipe: MultiBoxRecipe,
+        views: int,
+        precision: Precision,
+        digest: str | None = None,
+    ) -> None:
+        self._network, self._normalisation = network, recipe.normalisation
+        shape = (views, recipe.size, recipe.size, 3)
+        about = digest and (digest, shape, recipe)
+        self._compiled = _Compiled(_Moves(network), shape, precision, about, streams=1)
+
+    def __call__(
+        self, pictures: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes `[N, K, 4]` and logits `[N, K]`, both float32, of pictures `uint8 [N, S, S, 3]`."""
+        pixels = np.stack([normalise(picture, self._normalisation) for picture in pictures])
+        moved, logits = self._compiled(pixels)
+        return self._network.place(torch.from_numpy(moved)).numpy(), logits
+
+
+class _Compiled:
+    """A module for batches of one shape, on all cores this process may use.
+
+    Args:
+        about: what the module is made of, if it is to be kept on disk as OpenVINO has it.
+        streams: batches that are worked on at once; one for each core, if not given.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        shape: tuple[int, ...],
+        precision: Precision,
+        about: object,
+        streams: int | None = None,
+    ) -> None:
+        model = _kept(module, shape, about) if about else _convert(module, shape)
+        type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
+        cores = available_cores()
+        compiled = ov.Core().compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": type_,
+                "NUM_STREAMS": streams or cores,
+                "INFERENCE_NUM_THREADS": cores,
+                "ENABLE_CPU_PINNING": False,  # processes that make proposals need the cores too
+            },
+        )
+        self._size = shape[0]
+        self._queue = ov.AsyncInferQueue(compiled, streams or cores)
+
+    def __call__(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The module's outputs for any number of inputs, the last batch of which is filled up."""
+        count = len(inputs)
+        if filling := -count % self._size:
+            inputs = np.pad(inputs, ((0, filling), *[(0, 0)] * (inputs.ndim - 1)))
+        results: dict[int, list[NDArray[np.float32]]] = {}
 
         def keep(request: ov.InferRequest, place: int) -> None:
-            results[place] = request.get_output_tensor().data.copy()
+            results[place] = [tensor.data.copy() for tensor in request.output_tensors]
 
         self._queue.set_callback(keep)
-        for place in range(0, len(parts), PART):
-            self._queue.start_async({0: parts[place : place + PART]}, place)
+        for place in range(0, len(inputs), self._size):
+            self._queue.start_async({0: inputs[place : place + self._size]}, place)
         self._queue.wait_all()
-        return np.concatenate([results[place] for place in sorted(results)])[: len(crops)]
+        outputs = zip(*(results[place] for place in sorted(results)), strict=True)
+        return [np.concatenate(output)[:count] for output in outputs]
 
 
 class _Probabilities(nn.Module):
-    """A network with what stands before and after it: crops as they are stored, and softmax."""
+    """A classifier with what stands before and after it: crops as they are stored, and softmax."""
 
     def __init__(self, network: GoogLeNet) -> None:
         super().__init__()
@@ -98,14 +158,25 @@ class _Probabilities(nn.Module):
         return cast(Tensor, self.network(crops.permute(0, 3, 1, 2))).softmax(dim=1)
 
 
-def _kept(network: GoogLeNet, crop_size: int, digest: str) -> ov.Model:
-    """The network as OpenVINO has it, from the disk if it was there before."""
-    about = digest, crop_size, network.architecture, ov.__version__, torch.__version__, __version__
-    name = hashlib.sha256(repr(about).encode()).hexdigest()[:32]
+class _Moves(nn.Module):
+    """What a localiser adds to its priors, and its logits, of pictures as they are stored."""
+
+    def __init__(self, network: Localiser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.look(pictures.permute(0, 3, 1, 2))
+
+
+def _kept(module: nn.Module, shape: tuple[int, ...], about: object) -> ov.Model:
+    """The module as OpenVINO has it, from the disk if it was there before."""
+    everything = about, ov.__version__, torch.__version__, __version__
+    name = hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
     with suppress(OSError, RuntimeError):  # damaged, or there is no home
         if (file := cache_folder() / f"{name}.xml").exists():
             return ov.Core().read_model(file)
-    model = _convert(network, crop_size)
+    model = _convert(module, shape)
     with suppress(OSError, RuntimeError):  # a disk that is full or not for writing
         _keep(model, cache_folder() / f"{name}.xml")
     return model
@@ -131,10 +202,9 @@ def cache_folder() -> Path:
     return folder / "going-deeper-detector" / "openvino"
 
 
-def _convert(network: GoogLeNet, crop_size: int) -> ov.Model:
-    """The network as OpenVINO has it, for the parts of batches."""
-    crops = torch.zeros(PART, crop_size, crop_size, 3)
-    exported = torch.export.export(_Probabilities(network), (crops,))
+def _convert(module: nn.Module, shape: tuple[int, ...]) -> ov.Model:
+    """The module as OpenVINO has it, for inputs of one shape."""
+    exported = torch.export.export(module, (torch.zeros(shape),))
     with _quiet():
         decoder = TorchFXPythonDecoder.from_exported_program(exported)
     frontend = FrontEndManager().load_by_framework("pytorch")  # convert_model would phone home

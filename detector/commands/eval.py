@@ -231,7 +231,9 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
         found = [(photo.image, photo.proposals) for photo in photos]
         device = choose_device(arguments.device)
         precision = choose_precision(settings.classifier.precision, device)
-        if multibox := bundle.multibox(settings.multibox.count, device, precision):
+        if multibox := bundle.multibox(
+            settings.multibox.count, device, precision, arguments.backend
+        ):
             found, more = _with_multibox(photos, multibox, arguments)
             seconds += more
     else:

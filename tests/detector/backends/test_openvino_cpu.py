@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from detector.backends import openvino_cpu
-from detector.backends.openvino_cpu import OpenVINOBackend
+from detector.backends.openvino_cpu import OpenVINOBackend, OpenVINOLocaliser
+from detector.backends.pytorch import Precision
 from detector.bundle import Bundle
+from detector.localiser import LocaliserBackend
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -67,3 +69,21 @@ def test_without_a_place_to_keep_it(
     network = tiny_bundle.network(tiny_bundle.manifest.members[0])
     made = OpenVINOBackend(network, 64, "float32", "some digest")
     assert made(torch.randn(1, 64, 64, 3)).shape == (1, 4)
+
+
+def test_multiboxes_network(multibox_bundle: Bundle) -> None:
+    recipe = multibox_bundle.manifest.multibox
+    assert recipe is not None
+    network = multibox_bundle.localiser(recipe)
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
+    reference = LocaliserBackend(network, recipe.normalisation, torch.device("cpu"), "float32")
+    expected = reference(pictures)
+    bounds: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 0.02}
+    for precision, bound in bounds.items():
+        found = OpenVINOLocaliser(network, recipe, 5, precision)(pictures)
+        for ours, theirs in zip(found, expected, strict=True):
+            assert ours.dtype == np.float32
+            np.testing.assert_allclose(ours, theirs, atol=bound)
+    network.priors[:] += 1 / 4096  # a step that bfloat16 has not
+    moved, _ = OpenVINOLocaliser(network, recipe, 5, "bfloat16")(pictures)
+    np.testing.assert_allclose(moved - found[0], 1 / 4096, rtol=1e-2)
