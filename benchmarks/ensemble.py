@@ -6,8 +6,8 @@
 Each member looks at each region once. Its probabilities are kept in the cache, box by box, so that
 every row comes from the same passes, a killed run goes on, and other proposals of the same photos
 cost only their new boxes. Intervals are of a paired bootstrap over the photos. `--cascade` adds,
-for each threshold, what happens if only the regions go on to the others to which the first member
-gives that much.
+for each threshold, the ensemble under that `classifier.cascade`, and how many members see a region
+on average.
 """
 
 from __future__ import annotations
@@ -146,10 +146,11 @@ def print_table(
     if count > 1:
         rules[f"maximum of {count}"] = partial(np.max, axis=0)
     for threshold in thresholds:
-        went_on = np.mean(
-            np.concatenate([one[:, 1:].max(axis=1) >= threshold for one in passes[0].values()])
+        regions = np.concatenate([np.stack([one[f] for one in passes]) for f in boxes], axis=1)
+        asked = cascaded(regions, threshold)[1].mean()
+        rules[f"cascade {threshold:g}: {asked:.2f}"] = partial(
+            lambda stack, threshold: cascaded(stack, threshold)[0], threshold=threshold
         )
-        rules[f"{threshold:g}: {went_on:.1%} go on"] = partial(cascaded, threshold=threshold)
     scored = {}
     for name, combine in rules.items():
         together = {file: combine(np.stack([one[file] for one in passes])) for file in boxes}
@@ -175,10 +176,15 @@ def mean(stack: Stack, first: int = 0, last: int | None = None) -> Probabilities
     return chosen
 
 
-def cascaded(stack: Stack, threshold: float) -> Probabilities:
-    goes_on = stack[0, :, 1:].max(axis=1, keepdims=True) >= threshold
-    combined: Probabilities = np.where(goes_on, stack.mean(axis=0), stack[0])
-    return combined
+def cascaded(stack: Stack, threshold: float) -> tuple[Probabilities, NDArray[np.float32]]:
+    """As `Ensemble` has it: the mean of the members asked, and their number `[N, 1]`."""
+    total, asked = np.zeros_like(stack[0]), np.zeros((stack.shape[1], 1), np.float32)
+    goes_on = np.ones(stack.shape[1], np.bool_)
+    for probabilities in stack:
+        total[goes_on] += probabilities[goes_on]
+        asked[goes_on] += 1
+        goes_on &= total[:, 1:].max(axis=1) >= threshold * asked[:, 0]
+    return total / asked, asked
 
 
 def print_disagreement(passes: list[Mapping[str, Probabilities]]) -> None:

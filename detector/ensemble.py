@@ -32,8 +32,8 @@ class Ensemble:
         classes: number of outputs, background included.
         batch_size: crops to a batch. The last one is filled up with grey crops, to this size or
             to the backend's whole parts. After an out-of-memory error it is halved, for good.
-        cascade: where the first member gives every class less than this, the others are not asked,
-            and its probabilities stand.
+        cascade: where the members asked so far give every class less than this in the mean, the
+            others are not asked, and that mean stands.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class Ensemble:
 
     def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
         """The same for boxes of several images, which share batches."""
-        ends = np.cumsum([len(boxes) for _, boxes in parts])[:-1]
-        if not self.cascade:
-            total = self._sum(self.members, parts)
-            return np.split(total / np.float32(len(self.members)), ends)
-        total = self._sum(self.members[:1], parts)
-        goes_on = total[:, 1:].max(axis=1) >= self.cascade  # [all regions]
-        rest = [
-            (image, boxes[some])
-            for (image, boxes), some in zip(parts, np.split(goes_on, ends), strict=True)
-        ]
-        total[goes_on] += self._sum(self.members[1:], rest)
-        total[goes_on] /= np.float32(len(self.members))
-        return np.split(total, ends)
+        ends = np.cumsum([len(boxes) for _, boxes in parts])
+        total = np.zeros((ends[-1] if len(ends) else 0, self.classes), np.float32)
+        asked = np.zeros((len(total), 1), np.float32)  # members that saw a region
+        goes_on = np.ones(len(total), np.bool_)
+        for members in [[member] for member in self.members] if self.cascade else [self.members]:
+            rest = [
+                (image, boxes[some])
+                for (image, boxes), some in zip(parts, np.split(goes_on, ends[:-1]), strict=True)
+            ]
+            total[goes_on] += self._sum(members, rest)
+            asked[goes_on] += len(members)
+            goes_on &= total[:, 1:].max(axis=1) >= self.cascade * asked[:, 0]
+        return np.split(total / asked, ends[:-1])
 
     def limited(self, members: int | Literal["all"], cascade: float) -> Ensemble:
         """The first so many members alone, with another threshold."""

@@ -84,8 +84,8 @@ class ClassifierSettings(Frozen):
     members: PositiveInt | Literal["all"] = "all"
     """How many of the bundle's networks look at each region, from the first on."""
     cascade: float = Field(0.0, ge=0, lt=1)
-    """Regions to which the first network gives less than this, whatever the class, are not shown to
-    the others; 0 shows them all."""
+    """Regions to which the networks so far give less than this in the mean, whatever the class, are
+    not shown to the others; 0 shows all to all."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the networks' arithmetic; "auto" is bfloat16 where the processor has it."""
     batch_size: int = Field(32, ge=1, le=4096)
