@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import glob
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,18 @@ COMMANDS = {
 
 
 def readme_commands(heading: str) -> list[list[str]]:
-    """The commands of a section of the README, each split into its arguments."""
+    """The commands of a section of the README, each split into its arguments; of a loop the first
+    two rounds.
+    """
     section = (ROOT / "README.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
     blocks = [block for block in section.split("```")[1::2] if block.startswith("\ndetector-")]
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines if line.strip()]
+    text = "\n".join(blocks).replace("\\\n", " ")
+
+    def unroll(loop: re.Match[str]) -> str:
+        return "".join(loop[2].replace("$n", number) for number in loop[1].split()[:2])
+
+    text = re.sub(r"for n in ([\d ]+); do\n(.*?)done\n", unroll, text, flags=re.DOTALL)
+    return [shlex.split(line) for line in text.splitlines() if line.strip()]
 
 
 def test_the_readmes_way(
@@ -45,16 +54,18 @@ def test_the_readmes_way(
         "sampling = { foreground = 4, background = 4 }\n"
         "optimisation = { steps = 4 }\n"
     )
+    (tmp_path / "multibox.toml").write_text(
+        "size = 64\npriors = 6\nhidden = 16\npictures = { batch_size = 4 }\n"
+        "optimisation = { steps = 1 }\n"
+    )
     monkeypatch.chdir(tmp_path)
     commands = readme_commands("Train")
-    assert [name for name, *_ in commands] == [
-        "detector-train",
-        "detector-bundle",
-        "detector-run",
-        "detector-eval",
-    ]
+    names = ["train", "train", "train", "bundle", "run", "eval"]
+    assert [name for name, *_ in commands] == [f"detector-{name}" for name in names]
     for name, *arguments in commands:
-        assert COMMANDS[name](arguments) == 0, capsys.readouterr().err
+        expanded = [file for word in arguments for file in sorted(glob.glob(word)) or [word]]
+        assert COMMANDS[name](expanded) == 0, capsys.readouterr().err
+    assert len(Bundle.load("my-bundle").manifest.members) == 2
     assert json.loads(Path("dets.json").read_text())["classes"] == ["red", "blue"]
     assert json.loads(Path("scores.json").read_text())["images"] == 4
     assert "| blue |" in Path("my-bundle/MODEL_CARD.md").read_text()
