@@ -188,6 +188,8 @@ def _actors(device: str) -> _Actors:
         return _Actors(gpus, "cuda", cpus=1, gpus=1)
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(resources["CPU"]) for resources in machines if resources.get("CPU", 0) >= 1]
+    if not cores:
+        raise SettingsError("--engine ray: no machine of the cluster has a core to give")
     return _Actors(len(cores), "cpu", cpus=max(1, min(cores) // 2), gpus=0)
 
 
