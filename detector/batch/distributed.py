@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from detector.backends.choice import BackendName
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what stands on the terminal
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or its warnings stand on the terminal
 
 try:
     import ray
@@ -42,7 +42,7 @@ LARGEST_BLOCK = 16
 """Images that a task prepares, at most; what a kill loses is what is in work."""
 
 MEMORY = 512 * 2**20
-"""Bytes that the preparation of an image may take, with the largest images allowed."""
+"""Bytes that Ray sets aside on a machine for each task that prepares images."""
 
 ATTEMPTS = 2
 """Workers that may die at work on an image, after which it is given up."""
