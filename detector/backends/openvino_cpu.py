@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -128,9 +129,13 @@ class _Compiled:
         )
         self._size = shape[0]
         self._queue = ov.AsyncInferQueue(compiled, streams or cores)
+        self._lock = threading.Lock()
 
     def __call__(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The module's outputs for any number of inputs, the last batch of which is filled up."""
+        """The module's outputs for any number of inputs, the last batch of which is filled up.
+
+        Threads take turns: the queue has one callback.
+        """
         count = len(inputs)
         if filling := -count % self._size:
             inputs = np.pad(inputs, ((0, filling), *[(0, 0)] * (inputs.ndim - 1)))
@@ -139,10 +144,11 @@ class _Compiled:
         def keep(request: ov.InferRequest, place: int) -> None:
             results[place] = [tensor.data.copy() for tensor in request.output_tensors]
 
-        self._queue.set_callback(keep)
-        for place in range(0, len(inputs), self._size):
-            self._queue.start_async({0: inputs[place : place + self._size]}, place)
-        self._queue.wait_all()
+        with self._lock:
+            self._queue.set_callback(keep)
+            for place in range(0, len(inputs), self._size):
+                self._queue.start_async({0: inputs[place : place + self._size]}, place)
+            self._queue.wait_all()
         outputs = zip(*(results[place] for place in sorted(results)), strict=True)
         return [np.concatenate(output)[:count] for output in outputs]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,16 @@ def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, me
     near = OpenVINOBackend(tiny_bundle.network(described), 64, "bfloat16")(crops)
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-5)
+
+
+def test_threads_share_a_network(tiny_bundle: Bundle) -> None:
+    network = OpenVINOBackend(tiny_bundle.network(tiny_bundle.manifest.members[0]), 64, "float32")
+    torch.manual_seed(0)
+    batches = [50 * torch.randn(20, 64, 64, 3) for _ in range(8)]
+    expected = [network(crops) for crops in batches]
+    with ThreadPoolExecutor(4) as threads:
+        for found, alone in zip(threads.map(network, batches), expected, strict=True):
+            assert (found == alone).all()
 
 
 @pytest.fixture
