@@ -80,7 +80,7 @@ def measure(paths: list[Path]) -> dict[str, Any]:
 def bare_network(detector: Detector) -> float:
     """Crops a second of the first member on a ready batch, without cutting or selecting."""
     size = detector.bundle.manifest.members[0].warp.crop_size
-    batch = detector.settings.classifier.batch_size
+    batch = detector.ensemble.batch_size
     crops = torch.zeros(batch, size, size, 3, device=detector.device)
     backend = detector.ensemble.members[0][0]
     started = time.perf_counter()

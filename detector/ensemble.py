@@ -57,8 +57,10 @@ class Ensemble:
 
     def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
         """The same for boxes of several images, which share batches."""
+        if not parts:
+            return []
         ends = np.cumsum([len(boxes) for _, boxes in parts])
-        total = np.zeros((ends[-1] if len(ends) else 0, self.classes), np.float32)
+        total = np.zeros((ends[-1], self.classes), np.float32)
         asked = np.zeros((len(total), 1), np.float32)  # members that saw a region
         goes_on = np.ones(len(total), np.bool_)
         for members in [[member] for member in self.members] if self.cascade else [self.members]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from os import PathLike
@@ -21,8 +21,9 @@ import torch
 
 from detector import __version__
 from detector.backends.choice import BackendName, choose_backend, make_backend
-from detector.backends.pytorch import choose_device, choose_precision
-from detector.batch.local import Task, prepare_ahead
+from detector.backends.pytorch import choose_batch_size, choose_device, choose_precision
+from detector.batch.engines import LocalEngine
+from detector.batch.local import Task
 from detector.bundle import Bundle
 from detector.detections import Detection, select
 from detector.ensemble import Ensemble
@@ -30,8 +31,10 @@ from detector.errors import ImageError, SettingsError
 from detector.images import Source
 from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
-from proposals import Image, Proposals
 from proposals.merge import merge
+
+IMAGES_ON_GPU = 8
+"""Images of a run whose regions share batches there; on a processor, each has its own."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Detector:
         self.device = choose_device(device)
         self.precision = choose_precision(self.settings.classifier.precision, self.device)
         self.backend = choose_backend(backend, self.device)
+        self.images_together = IMAGES_ON_GPU if self.device.type == "cuda" else 1
         members = bundle.manifest.members
         if self.settings.classifier.members != "all":
             members = members[: self.settings.classifier.members]
@@ -103,7 +107,7 @@ class Detector:
             ],
             bundle.manifest.normalisation,
             classes=1 + len(self.classes),
-            batch_size=self.settings.classifier.batch_size,
+            batch_size=choose_batch_size(self.settings.classifier.batch_size, self.device),
             cascade=self.settings.classifier.cascade,
         )
         self.multibox = bundle.multibox(
@@ -180,8 +184,8 @@ class Detector:
             workers: number of processes; one less than there are cores, if not given.
         """
         tasks = (Task(Path(path), str(path)) for path in paths)
-        for _, prepared in prepare_ahead(self.preparation, tasks, workers=workers):
-            yield self.finish(self.localise(prepared))
+        for finished in LocalEngine(self, workers=workers)(tasks):
+            yield finished.result
 
     def localise(self, prepared: Prepared) -> Prepared:
         """Add MultiBox's proposals to a prepared image's, if the bundle has one."""
@@ -197,24 +201,33 @@ class Detector:
 
     def finish(self, prepared: Prepared) -> Result:
         """Classify a prepared image's proposals and select its detections."""
-        if prepared.image is None or prepared.proposals is None:
-            return Result(error=prepared.error)
-        started = time.perf_counter()
-        detections = self.classify(prepared.image, prepared.proposals)
-        height, width = prepared.image.shape[:2]
-        return Result(
-            width,
-            height,
-            detections,
-            prepared.proposals.counts(),
-            prepared.seconds | {"classify": time.perf_counter() - started},
-        )
+        return self.finish_together([prepared])[0]
 
-    def classify(self, image: Image, proposals: Proposals) -> tuple[Detection, ...]:
-        """The detections among the proposals of an RGB `uint8 [H, W, 3]` image."""
-        probabilities = self.ensemble(image, proposals.boxes)  # [N, 1 + classes]
-        found = select(proposals.boxes, probabilities, self.classes, self.settings.detections)
-        return tuple(found)
+    def finish_together(self, group: Sequence[Prepared]) -> list[Result]:
+        """The same for several images, whose regions share batches."""
+        started = time.perf_counter()
+        parts = [
+            (prepared.image, prepared.proposals.boxes)
+            for prepared in group
+            if prepared.image is not None and prepared.proposals is not None
+        ]
+        probabilities = iter(self.ensemble.together(parts))  # each float32 [N, 1 + classes]
+        classified = time.perf_counter() - started
+        regions = max(1, sum(len(boxes) for _, boxes in parts))
+        results = []
+        for prepared in group:
+            if prepared.image is None or prepared.proposals is None:
+                results.append(Result(error=prepared.error))
+                continue
+            started = time.perf_counter()
+            boxes = prepared.proposals.boxes
+            found = select(boxes, next(probabilities), self.classes, self.settings.detections)
+            own = classified * len(boxes) / regions + time.perf_counter() - started
+            height, width = prepared.image.shape[:2]
+            counts = prepared.proposals.counts()
+            seconds = prepared.seconds | {"classify": own}
+            results.append(Result(width, height, tuple(found), counts, seconds))
+        return results
 
     @property
     def fingerprint(self) -> dict[str, object]:

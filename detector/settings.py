@@ -88,8 +88,8 @@ class ClassifierSettings(Frozen):
     not shown to the others; 0 shows all to all."""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
     """Of the networks' arithmetic; "auto" is bfloat16 where the processor has it."""
-    batch_size: int = Field(32, ge=1, le=4096)
-    """Crops to a batch; the last one of an image is filled up."""
+    batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
+    """Crops to a batch; the last one of an image is filled up. "auto" is what suits the device."""
 
 
 class DetectionSettings(Frozen):

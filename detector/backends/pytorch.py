@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +35,8 @@ class PyTorchBackend:
         self.device = device
         self.dtype = getattr(torch, precision)
         self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
+        self._recorded: _Recorded | None = None
+        self._lock = threading.Lock()
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """The same array on a processor, its table of sums on a GPU."""
@@ -43,10 +47,46 @@ class PyTorchBackend:
     @torch.inference_mode()
     def __call__(self, crops: Tensor) -> NDArray[np.float32]:
         """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`."""
-        x = crops.to(self.device, self.dtype).permute(0, 3, 1, 2)  # NCHW, stored channels-last
+        if self.device.type == "cpu":
+            return np.asarray(self._probabilities(crops))
+        with self._lock, torch.cuda.device(self.device):
+            if self._recorded is None or self._recorded.shape != crops.shape:
+                self._recorded = None  # its memory, before more is taken
+                self._recorded = _Recorded(self._probabilities, crops.to(self.device))
+            return np.asarray(self._recorded(crops).cpu())
+
+    def _probabilities(self, crops: Tensor) -> Tensor:
+        x = crops.to(self.dtype).permute(0, 3, 1, 2)  # NCHW, stored channels-last
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            logits = self.network(x)
-        return np.asarray(logits.float().softmax(dim=1).cpu())
+            logits: Tensor = self.network(x)
+        return logits.float().softmax(dim=1)
+
+
+class _Recorded:
+    """A function of tensors of one shape on a GPU, whose kernels are recorded and replayed: as
+    hundreds of small ones, they would wait for their launches.
+
+    Not for several threads at once: its input and its output have one place each.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
+        self.shape = example.shape
+        self._input = example.clone()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            function(self._input)  # libraries choose their kernels and take their workspaces
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        # Another thread cuts crops meanwhile, which is none of the recording's concern.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._output = function(self._input)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """The function's result, which the next call overwrites."""
+        self._input.copy_(values)
+        self._graph.replay()
+        return self._output
 
 
 def choose_device(name: str) -> torch.device:
@@ -77,6 +117,13 @@ def choose_precision(
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
     return "bfloat16" if _processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
+def choose_batch_size(setting: int | Literal["auto"], device: torch.device) -> int:
+    """Crops to a batch: "auto" is 256 on a GPU, which few crops do not fill, and 32 elsewhere."""
+    if setting != "auto":
+        return setting
+    return 256 if device.type == "cuda" else 32
 
 
 def _processor_flags() -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -59,9 +60,12 @@ class LocalEngine:
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Finished]:
         """Each file once, in the order of the files."""
-        for task, prepared in prepare_ahead(self._preparation, tasks, workers=self._workers):
-            localised = self._detector.localise(prepared)
-            yield Finished(task, localised, self._detector.finish(localised))
+        ahead = prepare_ahead(self._preparation, tasks, workers=self._workers)
+        while group := list(islice(ahead, self._detector.images_together)):
+            localised = [self._detector.localise(prepared) for _, prepared in group]
+            results = self._detector.finish_together(localised)
+            for (task, _), prepared, result in zip(group, localised, results, strict=True):
+                yield Finished(task, prepared, result)
 
 
 def given_fingerprint(given: Path | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from detector.backends.choice import BackendName, make_backend
-from detector.backends.pytorch import choose_precision
+from detector.backends.pytorch import choose_batch_size, choose_precision
 from detector.batch.journal import Journal
 from detector.batch.proposal_cache import Photo
 from detector.batch.reporting import Reports
@@ -97,5 +97,5 @@ class Validator:
             [(backend, self._recipe.warp)],
             self._recipe.normalisation,
             classes=1 + len(self._classes),
-            batch_size=self._settings.classifier.batch_size,
+            batch_size=choose_batch_size(self._settings.classifier.batch_size, self._device),
         )

@@ -94,7 +94,11 @@ def test_a_crops_probabilities_do_not_depend_on_its_neighbours(
             assert (detector.ensemble(image, boxes[some]) == together[some]).all()
 
 
-def test_run_keeps_the_order_and_reports_bad_files(tiny_detector: Detector, photos: Path) -> None:
+@pytest.mark.parametrize("together", [1, 3])
+def test_run_keeps_the_order_and_reports_bad_files(
+    tiny_detector: Detector, photos: Path, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiny_detector, "images_together", together)
     bad = photos / "bad.jpg"
     bad.write_text("not an image")
     paths = [photos / "a.png", bad, photos / "b c é.png", photos / "absent.png"]
@@ -104,6 +108,8 @@ def test_run_keeps_the_order_and_reports_bad_files(tiny_detector: Detector, phot
     assert isinstance(results[1].error, NotAnImage)
     assert isinstance(results[3].error, UnreadableImage)
     assert str(results[3].error).startswith(str(paths[3]))
+    for result in (results[0], results[2]):
+        assert set(result.seconds) == {"decode", "proposals", "classify"}
 
 
 def test_images_without_proposals_have_no_detections(tiny_detector: Detector) -> None:

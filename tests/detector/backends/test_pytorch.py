@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from detector.backends.pytorch import PyTorchBackend, choose_precision
+from detector.backends.pytorch import PyTorchBackend, choose_batch_size, choose_precision
 from detector.bundle import Bundle
 
 
@@ -33,11 +33,20 @@ def test_precision_that_is_asked_for_is_taken() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_agrees_with_the_processor(tiny_bundle: Bundle) -> None:
+    """Batches of several sizes, the first of which again: what is recorded is replaced."""
     described = tiny_bundle.manifest.members[0]
     torch.manual_seed(0)
     crops = 50 * torch.randn(6, 64, 64, 3)
-    results = [
-        PyTorchBackend(tiny_bundle.network(described), torch.device(name), "float32")(crops)
+    processor, gpu = (
+        PyTorchBackend(tiny_bundle.network(described), torch.device(name), "float32")
         for name in ("cpu", "cuda")
-    ]
-    np.testing.assert_allclose(results[1], results[0], atol=1e-4)
+    )
+    for count in (6, 4, 6):
+        for part in (crops[:count], crops[-count:], crops[:count].flip(0)):
+            np.testing.assert_allclose(gpu(part), processor(part), atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "size"), [("cpu", 32), ("cuda", 256)])
+def test_batch_size_suits_the_device(name: str, size: int) -> None:
+    assert choose_batch_size("auto", torch.device(name)) == size
+    assert choose_batch_size(7, torch.device(name)) == 7
