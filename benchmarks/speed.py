@@ -35,7 +35,7 @@ from benchmarks.stages import photos
 from detector import Detector
 from detector.backends import Backend
 from detector.backends.choice import make_backend
-from detector.backends.pytorch import choose_precision
+from detector.backends.pytorch import PyTorchBackend, choose_batch_size, choose_precision
 from detector.bundle import Bundle
 from detector.cores import available_cores
 from detector.crops import Pixels, cut, normalise
@@ -55,6 +55,12 @@ FLOAT32_BOUND, BFLOAT16_BOUND = 1e-3, 0.05
 """How far a probability may be from the reference's."""
 
 CPU = torch.device("cpu")
+
+MULTIPLY_ADDS = 1.58e9
+"""Of GoogLeNet, for a crop of 224 pixels."""
+
+GPU_REGIONS, GPU_MEMBERS, GPU_IMAGES = 1485, 6, 8
+"""Of the measurement on a GPU: regions of an image, networks, images at once."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +101,13 @@ def main() -> None:
     parser.add_argument("--bundle", help="a directory, or one that ships (voc20)")
     parser.add_argument("--folder", type=int, default=100, help="photos of a run over a folder")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=tuple(CLAIMS), default=tuple(CLAIMS))
+    parser.add_argument("--only", nargs="+", choices=tuple(CLAIMS), help="(all that can be)")
     parser.add_argument("--json", type=Path, default=Path("build/bench/speed.json"))
     arguments = parser.parse_args()
     claims = []
     print(f"{available_cores()} cores\n{'':<70}{'ours':>10}{'baseline':>10}{'ratio':>8}")
-    for name in arguments.only:
+    without_gpu = [name for name in CLAIMS if name != "gpu"]
+    for name in arguments.only or (CLAIMS if torch.cuda.is_available() else without_gpu):
         for claim in CLAIMS[name](arguments):
             print(claim, flush=True)
             claims.append(asdict(claim))
@@ -190,6 +197,46 @@ def cluster(arguments: argparse.Namespace) -> Iterator[Claim]:
     yield claim("Ray on this machine, against the local engine", "images/s", *rates)
 
 
+def gpu(arguments: argparse.Namespace) -> Iterator[Claim]:
+    """Images a second of six networks that see all regions, against what the same multiplications
+    take in the GPU's own products of matrices.
+    """
+    bundle = Bundle.load(arguments.bundle)
+    device, classes = torch.device("cuda"), 1 + len(bundle.manifest.classes)
+    warp = bundle.manifest.members[0].warp.model_copy(update={"crop_size": 224})
+    members = [
+        (PyTorchBackend(GoogLeNet(classes).eval(), device, "bfloat16"), warp)
+        for _ in range(GPU_MEMBERS)
+    ]
+    size = choose_batch_size("auto", device)
+    ensemble = Ensemble(members, bundle.manifest.normalisation, classes=classes, batch_size=size)
+    rng = np.random.default_rng(0)
+    images = [load(path) for path in photos(arguments.images)[:GPU_IMAGES]]
+    parts = [
+        (image, random_boxes(image.shape[1], image.shape[0], GPU_REGIONS, rng)) for image in images
+    ]
+    ensemble.together(parts)  # warm
+    spent = [seconds(partial(ensemble.together, parts)) for _ in range(arguments.rounds)]
+    operations = 2 * MULTIPLY_ADDS * GPU_REGIONS * GPU_MEMBERS
+    name = f"{GPU_MEMBERS} networks, 224 px, {GPU_REGIONS:,} regions, {device}: the card's own rate"
+    ours = [len(images) / each for each in spent]
+    yield claim(name, "images/s", ours, [product_rate(device) / operations for _ in spent])
+
+
+def product_rate(device: torch.device) -> float:
+    """Operations a second in products of large matrices in bfloat16."""
+    side, repeats = 8192, 50
+    a, b = torch.randn(2, side, side, device=device, dtype=torch.bfloat16)
+
+    def multiply() -> None:
+        for _ in range(repeats):
+            a @ b
+        torch.cuda.synchronize(device)
+
+    multiply()
+    return 2 * side**3 * repeats / seconds(multiply)
+
+
 def claim(
     name: str,
     unit: str,
@@ -266,6 +313,7 @@ CLAIMS: dict[str, Callable[[argparse.Namespace], Iterator[Claim]]] = {
     "share": share,
     "folder": folder,
     "cluster": cluster,
+    "gpu": gpu,
 }
 
 
