@@ -83,7 +83,9 @@ def recipe_of(
         classes=shared.classes,
         normalisation=shared.normalisation,
         card=card(name, version, trained, multibox, notes),
-        members=tuple(MemberRecipe(warp=m.warp, architecture=m.architecture) for m in trained),
+        members=tuple(
+            MemberRecipe(**m.model_dump(include=set(MemberRecipe.model_fields))) for m in trained
+        ),
         multibox=multibox
         and MultiBoxRecipe(**multibox.model_dump(include=set(MultiBoxRecipe.model_fields))),
     )

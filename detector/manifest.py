@@ -70,6 +70,8 @@ class MemberRecipe(Frozen):
 
     warp: Warp
     architecture: Architecture = Architecture()
+    ranges: Mapping[str, tuple[float, float]] | None = None
+    """The least and the greatest value that enters each convolution, for 8-bit integers."""
 
 
 class Member(MemberRecipe):

@@ -99,6 +99,7 @@ class Detector:
                         member.warp.crop_size,
                         self.device,
                         self.precision,
+                        ranges=member.ranges,
                         digest=member.sha256,
                     ),
                     member.warp,

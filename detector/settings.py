@@ -86,7 +86,7 @@ class ClassifierSettings(Frozen):
     cascade: float = Field(0.0, ge=0, lt=1)
     """Regions to which the networks so far give less than this in the mean, whatever the class, are
     not shown to the others; 0 shows all to all."""
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    precision: Literal["auto", "int8", "bfloat16", "float32"] = "auto"
     """Of the networks' arithmetic; "auto" is bfloat16 where the processor has it."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
     """Crops to a batch; the last one of an image is filled up. "auto" is what suits the device."""

@@ -13,6 +13,7 @@ from detector.errors import SettingsError
 from detector.googlenet import GoogLeNet
 from detector.localiser import Localiser, LocaliserBackend
 from detector.manifest import MultiBoxRecipe
+from detector.quantisation import Ranges, quantised
 from proposals.multibox import Network
 
 BackendName = Literal["auto", "torch", "openvino"]
@@ -41,17 +42,27 @@ def make_backend(
     device: torch.device,
     precision: Precision,
     *,
+    ranges: Ranges | None = None,
     digest: str | None = None,
 ) -> Backend:
     """A network on an engine.
 
     Args:
+        ranges: of its activations, which 8-bit integers need.
         digest: of the network's weights, if it is to be kept as the engine has it.
 
     Raises:
-        SettingsError: there is no such engine, or it cannot use the device.
+        SettingsError: there is no such engine, or it cannot use the device or has not the
+            precision.
     """
-    if choose_backend(name, device) == "torch":
+    engine = choose_backend(name, device)
+    if precision == "int8":
+        if engine == "torch":
+            raise SettingsError("classifier.precision int8: the backend openvino alone has it")
+        if ranges is None:
+            raise SettingsError("classifier.precision int8: the bundle has no ranges for it")
+        network, digest = quantised(network, ranges), digest and f"{digest} in {ranges}"
+    if engine == "torch":
         return PyTorchBackend(network, device, precision)
     _without_telemetry()
     from detector.backends.openvino_cpu import OpenVINOBackend

@@ -21,7 +21,7 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
 from detector import __version__
-from detector.backends.pytorch import Precision
+from detector.backends.pytorch import Precision, choose_precision
 from detector.cores import available_cores
 from detector.crops import Pixels, normalise
 from detector.googlenet import GoogLeNet
@@ -115,6 +115,8 @@ class _Compiled:
         streams: int | None = None,
     ) -> None:
         model = _kept(module, shape, about) if about else _convert(module, shape)
+        if precision == "int8":  # which the module itself says; this is the rest's
+            precision = choose_precision("auto", torch.device("cpu"))
         type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
         cores = available_cores()
         compiled = ov.Core().compile_model(

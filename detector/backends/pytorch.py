@@ -17,7 +17,8 @@ from detector.crops import Pixels, sums
 from detector.errors import SettingsError
 from detector.googlenet import GoogLeNet
 
-Precision = Literal["bfloat16", "float32"]
+Precision = Literal["int8", "bfloat16", "float32"]
+"""Of the arithmetic; "int8" is of classifiers' convolutions, in OpenVINO alone."""
 
 
 class PyTorchBackend:
@@ -109,7 +110,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(
-    setting: Literal["auto", "bfloat16", "float32"], device: torch.device
+    setting: Literal["auto", "int8", "bfloat16", "float32"], device: torch.device
 ) -> Precision:
     """What "auto" means on a device: bfloat16 where its arithmetic is native, else float32."""
     if setting != "auto":

@@ -28,6 +28,7 @@ from detector.formats.native import Failure
 from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS
 from detector.manifest import TrainedMember
+from detector.quantisation import Ranges, measure
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
 from detector.training.data_set import DataSet
@@ -44,10 +45,13 @@ from detector.training.results import (
 from detector.training.sampling import Regions, Sampler, pool
 from detector.training.settings import RegionTraining
 from detector.training.validation import Validator
-from detector.weights import load_weights, read_weights
+from detector.weights import as_shipped, load_weights, read_weights
 
 HEADS = ("classifier", *AUXILIARY_HEADS)
 """The layers that start anew."""
+
+MEASURED = 8
+"""Steps whose regions give the ranges of activations."""
 
 HEAD_SPREAD = 0.01
 """The standard deviation of a new last layer's weights, as R-CNN's prototxt has it."""
@@ -187,10 +191,13 @@ def train(
         )
         with reports(recipe.optimisation.steps, "step") as report:
             loop.run(task, report, validate_every=recipe.validation.every)
+        with loop.averaged():
+            ranges = task.ranges(network)
         task.close()
         member = TrainedMember(
             warp=recipe.warp,
             architecture=recipe.architecture,
+            ranges=ranges,
             normalisation=recipe.normalisation,
             classes=classes,
             training={
@@ -261,6 +268,11 @@ class RegionTask:
         found = self._validator(network, step, final=step == self._steps)
         self.scores = found or self.scores
         return found
+
+    def ranges(self, network: GoogLeNet) -> Ranges:
+        """Those of the network's activations, as it ships, on the first steps' regions."""
+        first = range(min(MEASURED, self._steps))
+        return measure(as_shipped(network), (self._batch(step)[0] for step in first))
 
     def close(self) -> None:
         """Let go of the photos."""

@@ -84,6 +84,12 @@ def test_from_annotations_to_a_detector(
     first = next(entry for entry in map(json.loads, journal[1:]) if entry["file"] == "0.png")
     mine = [(d.label, list(d.box)) for d in found.detections]
     assert mine == [(d["label"], d["box"]) for d in first["detections"]]
+    # In 8-bit integers, whose ranges the training measured, it finds nearly that.
+    fast = Settings.read(scoring=True, assignments=["classifier.precision=int8"])
+    with Detector(bundle, fast, device="cpu") as detector:
+        near = detector.detect(data.folder / "0.png").detections
+        assert detector.fingerprint["backend"] == "openvino cpu int8"
+    assert near[0].score == pytest.approx(found.detections[0].score, abs=0.1)
 
 
 def test_it_learns(painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path) -> None:
