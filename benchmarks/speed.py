@@ -43,6 +43,7 @@ from detector.ensemble import Ensemble
 from detector.googlenet import GoogLeNet
 from detector.images import load
 from detector.manifest import Architecture
+from detector.quantisation import measure
 from detector.settings import Settings
 from proposals import SelectiveSearch
 from proposals.baselines import random_boxes
@@ -51,7 +52,7 @@ BATCH = 32
 SECONDS = 3.0
 """Of each measurement of a rate."""
 
-FLOAT32_BOUND, BFLOAT16_BOUND = 1e-3, 0.05
+FLOAT32_BOUND, BFLOAT16_BOUND, INT8_BOUND = 1e-3, 0.05, 0.25
 """How far a probability may be from the reference's."""
 
 CPU = torch.device("cpu")
@@ -75,7 +76,7 @@ class Claim:
 
     def __str__(self) -> str:
         figures = f"{self.value:>10.3g}{self.baseline:>10.3g}{self.ratio:>8.2f}"
-        return f"{self.name:<58}{self.unit:<12}{figures}"
+        return f"{self.name:<66}{self.unit:<12}{figures}"
 
 
 class EagerFloat32:
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/bench/speed.json"))
     arguments = parser.parse_args()
     claims = []
-    print(f"{available_cores()} cores\n{'':<70}{'ours':>10}{'baseline':>10}{'ratio':>8}")
+    print(f"{available_cores()} cores\n{'':<78}{'ours':>10}{'baseline':>10}{'ratio':>8}")
     without_gpu = [name for name in CLAIMS if name != "gpu"]
     for name in arguments.only or (CLAIMS if torch.cuda.is_available() else without_gpu):
         for claim in CLAIMS[name](arguments):
@@ -116,12 +117,15 @@ def main() -> None:
 
 
 def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
-    """Crops a second of one network, with and without LRN, at 224 pixels and the shipped size."""
+    """Crops a second of one network, with and without LRN, at 224 pixels and the shipped size, in
+    the processor's own precision and in 8-bit integers.
+    """
     bundle = Bundle.load(arguments.bundle)
     first = bundle.manifest.members[0]
     pixels = normalise(load(photos(arguments.images)[0]), bundle.manifest.normalisation)
     classes = 1 + len(bundle.manifest.classes)
     rng = np.random.default_rng(0)
+    native = choose_precision("auto", CPU)
     for size in sorted({224, first.warp.crop_size}, reverse=True):
         warp = first.warp.model_copy(update={"crop_size": size})
         crops = cut(pixels, random_boxes(pixels.shape[1], pixels.shape[0], BATCH, rng), warp)
@@ -132,14 +136,17 @@ def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
                 network.load_state_dict(bundle.network(first).state_dict())
             reference = EagerFloat32(network)
             exact = make_backend("auto", network, size, CPU, "float32")
-            fast = make_backend("auto", network, size, CPU, choose_precision("auto", CPU))
             hold(reference(crops), exact(crops), FLOAT32_BOUND)
-            hold(reference(crops), fast(crops), BFLOAT16_BOUND)
-            ours, baseline = alternate(
-                arguments.rounds, partial(rate, fast, crops), partial(rate, reference, crops)
-            )
             name = f"one network, {size} px, {'LRN' if normalisation == 'lrn' else 'no LRN'}"
-            yield claim(f"{name}, against torch eager float32", "crops/s", ours, baseline)
+            for precision, bound in {native: BFLOAT16_BOUND, "int8": INT8_BOUND}.items():
+                ranges = measure(network, [crops])
+                fast = make_backend("auto", network, size, CPU, precision, ranges=ranges)
+                hold(reference(crops), fast(crops), bound)
+                ours, baseline = alternate(
+                    arguments.rounds, partial(rate, fast, crops), partial(rate, reference, crops)
+                )
+                about = f"{name}, {precision}, against torch eager float32"
+                yield claim(about, "crops/s", ours, baseline)
 
 
 def image(arguments: argparse.Namespace) -> Iterator[Claim]:
