@@ -43,7 +43,7 @@ from detector.training.results import (
     write_weights,
 )
 from detector.training.sampling import Regions, Sampler, pool
-from detector.training.settings import RegionTraining
+from detector.training.settings import RegionAugmentation, RegionTraining
 from detector.training.validation import Validator
 from detector.weights import as_shipped, load_weights, read_weights
 
@@ -255,7 +255,7 @@ class RegionTask:
         self._recipe, self._validator, self._seed, self._device = recipe, validator, seed, device
         self._steps = recipe.optimisation.steps
         self._part = group.part(recipe.sampling.foreground + recipe.sampling.background)
-        self._batches = Ahead(self._batch, self._steps)
+        self._batches = Ahead(partial(self._batch, augmentation=recipe.augmentation), self._steps)
         self.scores: Mapping[str, Any] = {}
         """The last validation's."""
 
@@ -270,23 +270,26 @@ class RegionTask:
         return found
 
     def ranges(self, network: GoogLeNet) -> Ranges:
-        """Those of the network's activations, as it ships, on the first steps' regions."""
+        """Those of the network's activations, as it ships, on the first steps' regions as they
+        are.
+        """
+        plain = RegionAugmentation(mirror=False)
         first = range(min(MEASURED, self._steps))
-        return measure(as_shipped(network), (self._batch(step)[0] for step in first))
+        return measure(as_shipped(network), (self._batch(step, plain)[0] for step in first))
 
     def close(self) -> None:
         """Let go of the photos."""
         self._batches.close()
         self._photos.close()
 
-    def _batch(self, step: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, step: int, augmentation: RegionAugmentation) -> tuple[Tensor, Tensor]:
         """This process's crops `[N, S, S, 3]` of a step, and their labels `[N]`."""
         recipe = self._recipe
         rng = np.random.default_rng((self._seed, step))
         chosen = self._sampler.draw(rng)
-        batch = vary(
-            self._regions, chosen, self._images, recipe.augmentation, recipe.sampling, rng
-        ).part(self._part)
+        batch = vary(self._regions, chosen, self._images, augmentation, recipe.sampling, rng).part(
+            self._part
+        )
         photos = self._photos.read(batch.photos.tolist())
         crops = cut_batch(batch, photos, recipe.warp, recipe.normalisation, self._device)
         return crops, torch.from_numpy(batch.labels).to(self._device)
