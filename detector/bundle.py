@@ -69,6 +69,11 @@ class Bundle:
         check(Settings, manifest.settings, f"{file}: settings")
         return cls(directory, manifest, hashlib.sha256(data).hexdigest())
 
+    @property
+    def has_ranges(self) -> bool:
+        """Is all there that 8-bit integers need?"""
+        return all(member.ranges is not None for member in self.manifest.members)
+
     def contents(self) -> dict[str, bytes]:
         """The files from which it can be loaded elsewhere.
 

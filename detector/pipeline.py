@@ -84,8 +84,12 @@ class Detector:
         self.classes = bundle.manifest.classes
         check_classes(self.settings, self.classes)
         self.device = choose_device(device)
-        self.precision = choose_precision(self.settings.classifier.precision, self.device)
         self.backend = choose_backend(backend, self.device)
+        self.precision = choose_precision(
+            self.settings.classifier.precision,
+            self.device,
+            integers=self.backend == "openvino" and bundle.has_ranges,
+        )
         self.images_together = IMAGES_ON_GPU if self.device.type == "cuda" else 1
         members = bundle.manifest.members
         if self.settings.classifier.members != "all":
@@ -233,7 +237,7 @@ class Detector:
     @property
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes results, apart from the images."""
-        return fingerprint(self.bundle.sha256, self.settings, str(self.device), self.backend)
+        return fingerprint(self.bundle, self.settings, str(self.device), self.backend)
 
     def close(self) -> None:
         """Let go of the networks."""
@@ -250,22 +254,24 @@ class Detector:
 
 
 def fingerprint(
-    bundle: str, settings: Settings, device: str = "auto", backend: BackendName = "auto"
+    bundle: Bundle, settings: Settings, device: str = "auto", backend: BackendName = "auto"
 ) -> dict[str, object]:
     """Everything on this machine that changes results, apart from the images.
-
-    Args:
-        bundle: its digest.
 
     Raises:
         SettingsError: the device is not there, or the backend cannot use it.
     """
     place = choose_device(device)
-    precision = choose_precision(settings.classifier.precision, place)
+    engine = choose_backend(backend, place)
+    precision = choose_precision(
+        settings.classifier.precision,
+        place,
+        integers=engine == "openvino" and bundle.has_ranges,
+    )
     return {
-        "bundle": bundle,
+        "bundle": bundle.sha256,
         "settings": settings.model_dump(mode="json"),
-        "backend": f"{choose_backend(backend, place)} {place.type} {precision}",
+        "backend": f"{engine} {place.type} {precision}",
         "versions": {
             "detector": __version__,
             "numpy": np.__version__,

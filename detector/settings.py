@@ -87,7 +87,8 @@ class ClassifierSettings(Frozen):
     """Regions to which the networks so far give less than this in the mean, whatever the class, are
     not shown to the others; 0 shows all to all."""
     precision: Literal["auto", "int8", "bfloat16", "float32"] = "auto"
-    """Of the networks' arithmetic; "auto" is bfloat16 where the processor has it."""
+    """Of the networks' arithmetic. "auto" is the fastest that is native: "int8", with OpenVINO and
+    a bundle that has the ranges for it, "bfloat16", or "float32"."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
     """Crops to a batch; the last one of an image is filled up. "auto" is what suits the device."""
 

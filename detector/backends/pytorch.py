@@ -110,14 +110,22 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(
-    setting: Literal["auto", "int8", "bfloat16", "float32"], device: torch.device
+    setting: Literal["auto", "int8", "bfloat16", "float32"],
+    device: torch.device,
+    *,
+    integers: bool = False,
 ) -> Precision:
-    """What "auto" means on a device: bfloat16 where its arithmetic is native, else float32."""
+    """What "auto" means on a device: 8-bit integers, if they are possible, or bfloat16, where their
+    arithmetic is native, else float32.
+    """
     if setting != "auto":
         return setting
     if device.type == "cuda":
         return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
-    return "bfloat16" if _processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    flags = _processor_flags()
+    if integers and flags & {"avx512_vnni", "avx_vnni", "amx_int8"}:
+        return "int8"
+    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
 
 
 def choose_batch_size(setting: int | Literal["auto"], device: torch.device) -> int:

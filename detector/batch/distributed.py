@@ -200,7 +200,7 @@ def _arithmetic(
     from detector.pipeline import fingerprint
 
     look: Any = ray.remote(num_cpus=actors.cpus, num_gpus=actors.gpus)(fingerprint)
-    found: dict[str, object] = _get(look.remote(bundle.sha256, settings, actors.device, backend))
+    found: dict[str, object] = _get(look.remote(bundle, settings, actors.device, backend))
     return found
 
 

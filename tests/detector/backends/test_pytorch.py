@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from detector.backends import pytorch
 from detector.backends.pytorch import PyTorchBackend, choose_batch_size, choose_precision
 from detector.bundle import Bundle
 
@@ -29,6 +30,22 @@ def test_precision_that_is_asked_for_is_taken() -> None:
     assert choose_precision("float32", cpu) == "float32"
     assert choose_precision("bfloat16", cpu) == "bfloat16"
     assert choose_precision("auto", cpu) in ("bfloat16", "float32")
+
+
+@pytest.mark.parametrize(
+    ("flags", "integers", "precision"),
+    [
+        ({"avx512_vnni", "avx512_bf16"}, True, "int8"),
+        ({"avx512_vnni", "avx512_bf16"}, False, "bfloat16"),
+        ({"avx512_bf16"}, True, "bfloat16"),
+        ({"avx2"}, True, "float32"),
+    ],
+)
+def test_the_fastest_native_precision_is_taken(
+    flags: set[str], integers: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pytorch, "_processor_flags", lambda: flags)
+    assert choose_precision("auto", torch.device("cpu"), integers=integers) == precision
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
