@@ -2,6 +2,7 @@
 
     python benchmarks/ensemble.py --coco ANNOTATIONS.json --images DIR --proposals FILE.jsonl \
         --cache DIR [--bundle NAME|DIR] [--count N] [--members N] [--cascade 0.01 …]
+        [--precision bfloat16]
 
 Each member looks at each region once. Its probabilities are kept in the cache, box by box, so that
 every row comes from the same passes, a killed run goes on, and other proposals of the same photos
@@ -16,13 +17,14 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detector.backends.choice import BackendName, make_backend
-from detector.backends.pytorch import choose_precision
+from detector.backends.choice import make_backend
+from detector.backends.pytorch import Precision, choose_precision
 from detector.bundle import Bundle
 from detector.commands.progress import Progress
 from detector.datasets import coco
@@ -42,6 +44,8 @@ from detector.manifest import Member
 from detector.settings import Settings
 from proposals.types import Boxes
 
+CPU = torch.device("cpu")
+
 Probabilities = NDArray[np.float32]
 """`[N, 1 + classes]`, of the boxes of an image."""
 
@@ -59,22 +63,24 @@ def main() -> None:
     parser.add_argument("--count", type=int, help="photos, from the first on (all)")
     parser.add_argument("--members", type=int, help="the bundle's first so many (all)")
     parser.add_argument("--cascade", type=float, nargs="+", default=[], help="thresholds")
-    parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"))
+    parser.add_argument("--precision", default="auto", choices=("auto", *get_args(Precision)))
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
+    precision = choose_precision(arguments.precision, CPU, integers=bundle.has_ranges)
     whole = coco.read(arguments.coco)
     truth = GroundTruth(whole.classes, whole.images[: arguments.count])
     file = ProposalsFile(arguments.proposals)
     boxes = {i.file: file.get(i.file, i.width, i.height).boxes for i in truth.images}
     passes: list[Mapping[str, Probabilities]] = []
     for member in bundle.manifest.members[: arguments.members]:
-        one = Pass(bundle, member, arguments.images, arguments.cache, arguments.backend)
+        one = Pass(bundle, member, arguments.images, arguments.cache, precision)
         with Progress(len(truth.images), unit="photo", quiet=False) as progress:
             found = {}
             for number, image in enumerate(truth.images, start=1):
                 found[image.file] = one(image, boxes[image.file])
                 progress(number, number)
         passes.append(found)
+    print(precision)
     print_table(truth, boxes, bundle.manifest.classes, passes, arguments.cascade)
     print_disagreement(passes)
 
@@ -88,10 +94,10 @@ class Pass:
     """
 
     def __init__(
-        self, bundle: Bundle, member: Member, photos: Path, cache: Path, backend: BackendName
+        self, bundle: Bundle, member: Member, photos: Path, cache: Path, precision: Precision
     ) -> None:
-        self._bundle, self._member, self._backend = bundle, member, backend
-        self._photos, self._cache = photos, cache / member.sha256[:12]
+        self._bundle, self._member, self._precision = bundle, member, precision
+        self._photos, self._cache = photos, cache / f"{member.sha256[:12]}-{precision}"
 
     def __call__(self, image: AnnotatedImage, boxes: Boxes) -> Probabilities:
         """The probabilities of a photo's boxes `[N, 4]`."""
@@ -117,11 +123,16 @@ class Pass:
     @cached_property
     def _ensemble(self) -> Ensemble:
         member, manifest = self._member, self._bundle.manifest
-        network, size = self._bundle.network(member), member.warp.crop_size
-        device = torch.device("cpu")
-        precision = choose_precision("auto", device)
+        network = make_backend(
+            "openvino",
+            self._bundle.network(member),
+            member.warp.crop_size,
+            CPU,
+            self._precision,
+            ranges=member.ranges,
+        )
         return Ensemble(
-            [(make_backend(self._backend, network, size, device, precision), member.warp)],
+            [(network, member.warp)],
             manifest.normalisation,
             classes=1 + len(manifest.classes),
             batch_size=32,
