@@ -186,8 +186,9 @@ def _in_words(table: Mapping[str, Any]) -> str:
 
 
 def _scores(scores: Mapping[str, Any]) -> list[str]:
+    photos = f"{scores['images']} held-out photos, on selective search's proposals"
     lines = [
-        f"On {scores['images']} held-out photos. {scores['rule']}.",
+        f"On {photos}. {scores['rule']}.",
         "",
         "| class | AP | 11-point | objects |",
         "|---|---|---|---|",

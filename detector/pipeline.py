@@ -1,6 +1,6 @@
 """The detector: from a photo to its detections.
 
-`Detector.detect` is the way of the data in four lines; each step has a module of its own.
+`Detector.detect` is the way of the data: prepare, localise, finish; each step has a module.
 """
 
 from __future__ import annotations

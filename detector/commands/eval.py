@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, metavar="FILE", help="write the scores with full precision")
     add("--report", type=Path, metavar="DIR", help="write a page that explains the score")
     add_detector_options(made)
-    made.set_defaults(resumable=True)
+    made.set_defaults(goes_on="the same command goes on from here")
     return made
 
 

@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
 def parser(name: str, description: str) -> Parser:
     """A parser with the options that every command has."""
     made = Parser(prog=name, description=description, allow_abbrev=False)
-    made.set_defaults(resumable=False)
+    made.set_defaults(goes_on="")
     _add_common_options(made, default=False)
     made.add_argument("--version", action="version", version=f"{name} {__version__}")
     return made
@@ -120,8 +120,7 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
         if arguments.debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
-            hint = ": the same command goes on from here" if arguments.resumable else ""
-            print(f"interrupted{hint}", file=sys.stderr)
+            print(": ".join(filter(None, ("interrupted", arguments.goes_on))), file=sys.stderr)
             return INTERRUPTED
         print(f"error: {error}", file=sys.stderr)
         return WRONG_CALL

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--stats", type=Path, metavar="FILE", help="write times and rates (JSON)")
     add("--overwrite", action="store_true", help="do all images again")
     add_detector_options(made)
-    made.set_defaults(resumable=True)
+    made.set_defaults(goes_on="the same command goes on from here")
     return made
 
 

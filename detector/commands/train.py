@@ -73,10 +73,10 @@ def command(arguments: Arguments = None) -> int:
         add = action.add_argument
         add("--config", type=Path, metavar="FILE.toml", help="settings (configs/training/…)")
         add("--out", type=Path, metavar="DIR", help="for weights, log, checkpoint")
-        add("--resume", action="store_true", help="go on from the checkpoint in --out")
+        add("--resume", action="store_true", help="go on from the checkpoint in --out, if any")
         add("--seed", type=int, default=0, metavar="N", help="of all that is random")
         add_settings_options(action)
-        action.set_defaults(resumable=True)
+        action.set_defaults(goes_on="the same command with --resume goes on from here")
 
     parsed = made.parse_args(arguments)
     return main(parsed.action, parsed)

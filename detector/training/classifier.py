@@ -65,7 +65,7 @@ def train(
         out: a folder; it also has the log and the checkpoint.
         weights: to start from, of the same architecture and classes.
         validation: held-out photos, likewise.
-        resume: go on from the checkpoint in `out`.
+        resume: go on from the checkpoint in `out`, if there is one.
         reports: told how far it is.
 
     Returns:

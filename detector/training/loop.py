@@ -266,15 +266,15 @@ class Loop(Generic[Network]):
             file.write(save(plain, {"about": json.dumps(about)}))
 
     def resume(self) -> None:
-        """Go on from the checkpoint.
+        """Go on from the checkpoint, if there is one.
 
         Raises:
-            BundleError: it is missing or damaged.
+            BundleError: it is damaged.
             SettingsError: it is that of another training.
         """
         path = self.out / CHECKPOINT
         if not path.exists():
-            raise BundleError(path, "no checkpoint to resume from")
+            return
         try:
             with safe_open(path, "pt") as file:
                 about = json.loads(file.metadata()["about"])
@@ -286,7 +286,7 @@ class Loop(Generic[Network]):
             if before.get(key) != now.get(key):
                 raise SettingsError(
                     f"{path}: was made with another {key}: {before.get(key)}, not {now.get(key)}; "
-                    "choose another --out, or leave out --resume to start anew"
+                    "choose another --out"
                 )
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "momentum": {}}
         for name, tensor in tensors.items():

@@ -84,7 +84,7 @@ def train(
     Args:
         weights: a GoogLeNet's, of which the trunk is taken.
         out: a folder; it also has the log and the checkpoint.
-        resume: go on from the checkpoint in `out`.
+        resume: go on from the checkpoint in `out`, if there is one.
         strict: a photo that cannot be used is an error; otherwise it is left out.
         reports: told how far it is.
 

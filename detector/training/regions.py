@@ -90,7 +90,7 @@ def train(
             them are annotated: ILSVRC's training set, as R-CNN uses it.
         out: a folder; it also has the log and the checkpoint.
         cache: the folder of proposals, which trainings share; `out`'s parent if not given.
-        resume: go on from the checkpoint in `out`.
+        resume: go on from the checkpoint in `out`, if there is one.
         strict: a photo that cannot be used is an error; otherwise it is left out.
         backend: what runs the network in validations.
         workers: processes that compute proposals.

@@ -148,7 +148,7 @@ class Pictures(Frozen):
 
 
 class RegionTraining(Frozen):
-    """The tables of `detector-train regions`. The defaults are R-CNN's."""
+    """The tables of `detector-train regions`. The defaults are R-CNN's, but for the schedule."""
 
     warp: Warp = Warp()
     architecture: Architecture = Architecture()

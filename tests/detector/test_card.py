@@ -58,7 +58,7 @@ def test_a_card_tells_everything() -> None:
         "| optimisation | steps 4000, schedule cosine |",
         "1 h 30 min on 2 processor cores, bfloat16",
         "torch 2.15.0",
-        "On 750 held-out photos. VOC 2007's.",
+        "On 750 held-out photos, on selective search's proposals. VOC 2007's.",
         "| cat | 50.0 | 51.0 | 9 |",
         "| dog | none | none | 0 |",
         "| **mean** | 50.0 | 51.0 | |",
