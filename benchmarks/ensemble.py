@@ -14,6 +14,7 @@ on average.
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -97,7 +98,9 @@ class Pass:
         self, bundle: Bundle, member: Member, photos: Path, cache: Path, precision: Precision
     ) -> None:
         self._bundle, self._member, self._precision = bundle, member, precision
-        self._photos, self._cache = photos, cache / f"{member.sha256[:12]}-{precision}"
+        about = f"{member.model_dump_json()} {bundle.manifest.normalisation} {precision}"
+        name = hashlib.sha256(about.encode()).hexdigest()[:12]
+        self._photos, self._cache = photos, cache / name
 
     def __call__(self, image: AnnotatedImage, boxes: Boxes) -> Probabilities:
         """The probabilities of a photo's boxes `[N, 4]`."""

@@ -86,7 +86,7 @@ def measure(recipe: RegionTraining, out: Path, rounds: int, device: str) -> tupl
         device=chosen,
         group=group,
     )
-    crops, labels = task._batch(0, recipe.augmentation)
+    crops, labels = task._batch(0, recipe.augmentation, slice(None))
 
     def bare_step() -> None:
         half = loop.precision == "bfloat16"

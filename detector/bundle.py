@@ -90,9 +90,11 @@ class Bundle:
         """A member's network with its weights in float32, ready to classify.
 
         Raises:
-            BundleError: the weights are missing, altered or of another architecture.
+            BundleError: the weights are missing, altered or of another architecture, or the ranges
+                are another network's.
         """
         from detector.googlenet import GoogLeNet
+        from detector.quantisation import convolutions
         from detector.weights import load_weights, read_weights
 
         file = self.directory / member.file
@@ -103,6 +105,11 @@ class Bundle:
             architecture=member.architecture,
         )
         load_weights(network, read_weights(file, data), file)
+        if member.ranges is not None:
+            names = {name for name, _ in convolutions(network)}
+            if wrong := sorted(names ^ member.ranges.keys()):
+                known = "has no convolution" if wrong[0] in member.ranges else "lacks the range of"
+                raise BundleError(self.directory / MANIFEST, f"{member.file}: {known} {wrong[0]}")
         return network.eval()
 
     def multibox(

@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -48,8 +49,13 @@ class Ensemble:
         self.members = list(members)
         self.normalisation = normalisation
         self.classes = classes
-        self.batch_size = batch_size
         self.cascade = cascade
+        self._batch = _BatchSize(batch_size)  # shared with those that are `limited`
+
+    @property
+    def batch_size(self) -> int:
+        """Crops to a batch."""
+        return self._batch.crops
 
     def __call__(self, image: Image, boxes: Boxes) -> NDArray[np.float32]:
         """Mean probabilities `float32 [N, classes]` of boxes `[N, 4]`; column 0 is background."""
@@ -103,9 +109,14 @@ class Ensemble:
                 except (torch.OutOfMemoryError, MemoryError):
                     if self.batch_size == 1:
                         raise
-                    self.batch_size //= 2
+                    self._batch.crops //= 2
                     logger.warning("out of memory: batches of %d crops from now", self.batch_size)
         return total
+
+
+@dataclass
+class _BatchSize:
+    crops: int
 
 
 def _batches(

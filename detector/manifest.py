@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
 
 from detector.settings import ExactFraction, Frozen
 
@@ -65,12 +65,21 @@ class Architecture(Frozen):
         return max(8, 8 * round(table * self.width / 8))
 
 
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"a range must begin before it ends, unlike {ends[0]:g} to {ends[1]:g}")
+    return ends
+
+
+Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ordered)]
+
+
 class MemberRecipe(Frozen):
     """What is to be said of a network beside its weights."""
 
     warp: Warp
     architecture: Architecture = Architecture()
-    ranges: Mapping[str, tuple[float, float]] | None = None
+    ranges: Mapping[str, Range] | None = None
     """The least and the greatest value that enters each convolution, for 8-bit integers."""
 
 

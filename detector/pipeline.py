@@ -21,7 +21,12 @@ import torch
 
 from detector import __version__
 from detector.backends.choice import BackendName, choose_backend, make_backend
-from detector.backends.pytorch import choose_batch_size, choose_device, choose_precision
+from detector.backends.pytorch import (
+    arithmetic,
+    choose_batch_size,
+    choose_device,
+    choose_precision,
+)
 from detector.batch.engines import LocalEngine
 from detector.batch.local import Task
 from detector.bundle import Bundle
@@ -34,7 +39,8 @@ from detector.settings import Settings
 from proposals.merge import merge
 
 IMAGES_ON_GPU = 8
-"""Images of a run whose regions share batches there; on a processor, each has its own."""
+"""Images of a run on one machine whose regions share batches there; on a processor, each image has
+its own."""
 
 
 @dataclass(frozen=True)
@@ -271,7 +277,7 @@ def fingerprint(
     return {
         "bundle": bundle.sha256,
         "settings": settings.model_dump(mode="json"),
-        "backend": f"{engine} {place.type} {precision}",
+        "backend": f"{engine} {place.type} {arithmetic(precision, place)}",
         "versions": {
             "detector": __version__,
             "numpy": np.__version__,

@@ -36,7 +36,7 @@ def measure(network: GoogLeNet, batches: Iterable[Tensor]) -> dict[str, tuple[fl
 
     handles = [
         convolution.register_forward_pre_hook(partial(widen, name))
-        for name, convolution in _convolutions(network)
+        for name, convolution in convolutions(network)
     ]
     try:
         for crops in batches:
@@ -54,7 +54,7 @@ def quantised(network: GoogLeNet, ranges: Ranges) -> GoogLeNet:
         ValueError: a convolution has no range.
     """
     made = copy.deepcopy(network)
-    for name, convolution in _convolutions(made):
+    for name, convolution in convolutions(made):
         if name not in ranges:
             raise ValueError(f"there is no range for {name}")
         parent, _, own = name.rpartition(".")
@@ -62,7 +62,8 @@ def quantised(network: GoogLeNet, ranges: Ranges) -> GoogLeNet:
     return made
 
 
-def _convolutions(network: GoogLeNet) -> list[tuple[str, Convolution]]:
+def convolutions(network: GoogLeNet) -> list[tuple[str, Convolution]]:
+    """A network's convolutions and their names."""
     return [
         (name, module)
         for name, module in network.named_modules()

@@ -90,7 +90,7 @@ class ClassifierSettings(Frozen):
     """Of the networks' arithmetic. "auto" is the fastest that is native: "int8", with OpenVINO and
     a bundle that has the ranges for it, "bfloat16", or "float32"."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] | Literal["auto"] = "auto"
-    """Crops to a batch; the last one of an image is filled up. "auto" is what suits the device."""
+    """Crops to a batch; the last one is filled up. "auto" is what suits the device."""
 
 
 class DetectionSettings(Frozen):

@@ -28,6 +28,8 @@ from detector.googlenet import GoogLeNet
 from detector.localiser import Localiser
 from detector.manifest import MultiBoxRecipe
 
+CPU = torch.device("cpu")
+
 PART = 8
 """Crops that a stream works on at once."""
 
@@ -116,7 +118,7 @@ class _Compiled:
     ) -> None:
         model = _kept(module, shape, about) if about else _convert(module, shape)
         if precision == "int8":  # which the module itself says; this is the rest's
-            precision = choose_precision("auto", torch.device("cpu"))
+            precision = choose_precision("auto", CPU)
         type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
         cores = available_cores()
         compiled = ov.Core().compile_model(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,7 +38,6 @@ class PyTorchBackend:
         self.dtype = getattr(torch, precision)
         self.network = network.to(device, self.dtype).to(memory_format=torch.channels_last)
         self._recorded: _Recorded | None = None
-        self._lock = threading.Lock()
 
     def place(self, pixels: Pixels) -> Pixels | Tensor:
         """The same array on a processor, its table of sums on a GPU."""
@@ -50,7 +50,7 @@ class PyTorchBackend:
         """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`."""
         if self.device.type == "cpu":
             return np.asarray(self._probabilities(crops))
-        with self._lock, torch.cuda.device(self.device):
+        with _GPU, torch.cuda.device(self.device):
             if self._recorded is None or self._recorded.shape != crops.shape:
                 self._recorded = None  # its memory, before more is taken
                 self._recorded = _Recorded(self._probabilities, crops.to(self.device))
@@ -63,28 +63,38 @@ class PyTorchBackend:
         return logits.float().softmax(dim=1)
 
 
-class _Recorded:
-    """A function of tensors of one shape on a GPU, whose kernels are recorded and replayed: as
-    hundreds of small ones, they would wait for their launches.
+_GPU = threading.Lock()
+"""Held from a batch's start to the copy of its results: a process records one function at a time,
+and recordings on a GPU share their memory."""
 
-    Not for several threads at once: its input and its output have one place each.
+
+@cache
+def _aside(device: int) -> tuple[torch.cuda.Stream, Any]:
+    """A GPU's stream for recording, and a handle to the memory of what is recorded."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream, torch.cuda.graph_pool_handle()
+
+
+class _Recorded:
+    """A function of tensors of one shape on the current GPU, whose kernels are recorded and
+    replayed: as hundreds of small ones, they would wait for their launches.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor], example: Tensor) -> None:
         self.shape = example.shape
         self._input = example.clone()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside, pool = _aside(torch.cuda.current_device())
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             function(self._input)  # libraries choose their kernels and take their workspaces
         torch.cuda.current_stream().wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
         # Another thread cuts crops meanwhile, which is none of the recording's concern.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool, aside, capture_error_mode="thread_local"):
             self._output = function(self._input)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """The function's result, which the next call overwrites."""
+        """The function's result, which the next call, and any other recording's, overwrites."""
         self._input.copy_(values)
         self._graph.replay()
         return self._output
@@ -117,15 +127,35 @@ def choose_precision(
 ) -> Precision:
     """What "auto" means on a device: 8-bit integers, if they are possible, or bfloat16, where their
     arithmetic is native, else float32.
+
+    Raises:
+        SettingsError: 8-bit integers are asked for, and the processor would saturate their sums.
     """
+    if setting == "int8" and not has_integers():
+        raise SettingsError("classifier.precision int8: this processor has no VNNI or AMX")
     if setting != "auto":
         return setting
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.get_device_capability(device) >= (8, 0) else "float32"
-    flags = _processor_flags()
-    if integers and flags & {"avx512_vnni", "avx_vnni", "amx_int8"}:
+    if integers and device.type == "cpu" and has_integers():
         return "int8"
-    return "bfloat16" if flags & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+    return _floats(device)
+
+
+def arithmetic(precision: Precision, device: torch.device) -> str:
+    """A precision, with that of what is not in 8-bit integers: it changes results as well."""
+    return f"{precision} {_floats(device)}" if precision == "int8" else precision
+
+
+def has_integers() -> bool:
+    """Has the processor exact sums of products of 8-bit integers?"""
+    return bool(_processor_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def _floats(device: torch.device) -> Literal["bfloat16", "float32"]:
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = bool(_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+    return "bfloat16" if native else "float32"
 
 
 def choose_batch_size(setting: int | Literal["auto"], device: torch.device) -> int:

@@ -184,13 +184,18 @@ def _actors(device: str) -> _Actors:
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and not gpus:
         raise SettingsError("device 'cuda': no machine of the cluster has a GPU")
-    if gpus and device != "cpu":
-        return _Actors(gpus, "cuda", cpus=1, gpus=1)
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(resources["CPU"]) for resources in machines if resources.get("CPU", 0) >= 1]
-    if not cores:
-        raise SettingsError("--engine ray: no machine of the cluster has a core to give")
-    return _Actors(len(cores), "cpu", cpus=max(1, min(cores) // 2), gpus=0)
+    if gpus and device != "cpu":
+        actors = _Actors(gpus, "cuda", cpus=1, gpus=1)
+    else:
+        actors = _Actors(len(cores), "cpu", cpus=max(1, min(cores, default=0) // 2), gpus=0)
+    if sum(cores) <= (taken := actors.number * actors.cpus):
+        raise SettingsError(
+            f"--engine ray: the cluster has {sum(cores)} cores; {taken} to classify and at least "
+            "one to prepare images are needed"
+        )
+    return actors
 
 
 def _arithmetic(

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from detector.batch.local import Task, prepare_ahead
+from detector.batch.local import AHEAD, Task, prepare_ahead
 from detector.bundle import Bundle
 from detector.errors import FormatError
 from detector.preparation import Prepared
@@ -60,12 +60,16 @@ class LocalEngine:
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Finished]:
         """Each file once, in the order of the files."""
-        ahead = prepare_ahead(self._preparation, tasks, workers=self._workers)
-        while group := list(islice(ahead, self._detector.images_together)):
+        together = self._detector.images_together
+        stream = prepare_ahead(
+            self._preparation, tasks, workers=self._workers, ahead=max(AHEAD, together)
+        )
+        while group := list(islice(stream, together)):
             localised = [self._detector.localise(prepared) for _, prepared in group]
             results = self._detector.finish_together(localised)
             for (task, _), prepared, result in zip(group, localised, results, strict=True):
                 yield Finished(task, prepared, result)
+            del group, localised  # their images, before more are made
 
 
 def given_fingerprint(given: Path | None) -> dict[str, str]:

@@ -21,7 +21,7 @@ from detector.preparation import Preparation, Prepared, single_threaded
 from detector.storage import StoredFile
 
 AHEAD = 2
-"""Images that may wait for the classifier, beside one in work in each process: the bound of the
+"""Images that may wait for the classifier, beside one in work in each process: a bound of the
 memory."""
 
 
@@ -33,7 +33,11 @@ class Task(NamedTuple):
 
 
 def prepare_ahead(
-    preparation: Preparation, tasks: Iterable[Task], *, workers: int | None = None
+    preparation: Preparation,
+    tasks: Iterable[Task],
+    *,
+    workers: int | None = None,
+    ahead: int = AHEAD,
 ) -> Iterator[tuple[Task, Prepared]]:
     """Prepare files in `workers` processes; they come out in the order in which they go in.
 
@@ -49,7 +53,7 @@ def prepare_ahead(
     source = iter(tasks)
     try:
         while True:
-            while len(waiting) < workers + AHEAD and (task := next(source, None)) is not None:
+            while len(waiting) < workers + ahead and (task := next(source, None)) is not None:
                 waiting.append((task, _submit(pool, task)))
             if not waiting:
                 return

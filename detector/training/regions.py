@@ -191,8 +191,10 @@ def train(
         )
         with reports(recipe.optimisation.steps, "step") as report:
             loop.run(task, report, validate_every=recipe.validation.every)
-        with loop.averaged():
-            ranges = task.ranges(network)
+        ranges: Ranges | None = None
+        if group.first:
+            with loop.averaged():
+                ranges = task.ranges(network)
         task.close()
         member = TrainedMember(
             warp=recipe.warp,
@@ -254,8 +256,9 @@ class RegionTask:
         self._images, self._regions, self._sampler, self._photos = images, regions, sampler, photos
         self._recipe, self._validator, self._seed, self._device = recipe, validator, seed, device
         self._steps = recipe.optimisation.steps
-        self._part = group.part(recipe.sampling.foreground + recipe.sampling.background)
-        self._batches = Ahead(partial(self._batch, augmentation=recipe.augmentation), self._steps)
+        own = group.part(recipe.sampling.foreground + recipe.sampling.background)
+        make = partial(self._batch, augmentation=recipe.augmentation, part=own)
+        self._batches = Ahead(make, self._steps)
         self.scores: Mapping[str, Any] = {}
         """The last validation's."""
 
@@ -275,20 +278,23 @@ class RegionTask:
         """
         plain = RegionAugmentation(mirror=False)
         first = range(min(MEASURED, self._steps))
-        return measure(as_shipped(network), (self._batch(step, plain)[0] for step in first))
+        batches = (self._batch(step, plain, slice(None))[0] for step in first)
+        return measure(as_shipped(network), batches)
 
     def close(self) -> None:
         """Let go of the photos."""
         self._batches.close()
         self._photos.close()
 
-    def _batch(self, step: int, augmentation: RegionAugmentation) -> tuple[Tensor, Tensor]:
-        """This process's crops `[N, S, S, 3]` of a step, and their labels `[N]`."""
+    def _batch(
+        self, step: int, augmentation: RegionAugmentation, part: slice
+    ) -> tuple[Tensor, Tensor]:
+        """A part of a step's crops `[N, S, S, 3]`, and their labels `[N]`."""
         recipe = self._recipe
         rng = np.random.default_rng((self._seed, step))
         chosen = self._sampler.draw(rng)
         batch = vary(self._regions, chosen, self._images, augmentation, recipe.sampling, rng).part(
-            self._part
+            part
         )
         photos = self._photos.read(batch.photos.tolist())
         crops = cut_batch(batch, photos, recipe.warp, recipe.normalisation, self._device)

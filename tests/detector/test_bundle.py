@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from detector.bundle import Bundle, find, pack
 from detector.errors import BundleError, SettingsError
 from detector.manifest import MultiBoxRecipe, Recipe
+from detector.quantisation import convolutions
 
 
 @pytest.fixture
@@ -90,6 +92,26 @@ def test_wrong_manifests_are_refused(copy: Path, keys: dict[str, Any], message: 
     change(copy, **keys)
     with pytest.raises(BundleError, match=f"bundle.json: {message}"):
         Bundle.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conv2.3x3": [1, 0]}, "members.*must begin before it ends, unlike 1 to 0"),
+        ({"conv2.3x3": [0, math.nan]}, "members.*finite number"),
+        ({"conv2.3x3": None}, r"member_1.safetensors: lacks the range of conv2.3x3"),
+        ({"conv3": [0, 1]}, r"member_1.safetensors: has no convolution conv3"),
+    ],
+)
+def test_wrong_ranges_are_refused(copy: Path, changes: dict[str, Any], message: str) -> None:
+    bundle = Bundle.load(copy)
+    members = [member.model_dump(mode="json") for member in bundle.manifest.members]
+    names = [name for name, _ in convolutions(bundle.network(bundle.manifest.members[0]))]
+    ranges = {name: [0, 1] for name in names} | changes
+    members[0]["ranges"] = {name: ends for name, ends in ranges.items() if ends}
+    change(copy, members=members)
+    with pytest.raises(BundleError, match=message):
+        Bundle.load(copy).verify()
 
 
 def test_weights_outside_of_the_bundle_are_refused(copy: Path) -> None:

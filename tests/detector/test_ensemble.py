@@ -82,6 +82,7 @@ def test_smaller_batches_after_out_of_memory(
 ) -> None:
     first, second = Fake(), Fake(limit=3)
     ensemble = Ensemble([(first, WARP), (second, OTHER)], Normalisation(), classes=3, batch_size=8)
+    fewer = ensemble.limited(1, 0.0)
     mean = (expected(image, boxes, WARP) + expected(image, boxes, OTHER)) / 2
     np.testing.assert_allclose(ensemble(image, boxes), mean, rtol=1e-5)
     assert second.batches == [2] * 5
@@ -92,6 +93,9 @@ def test_smaller_batches_after_out_of_memory(
     first.batches.clear()
     ensemble(image, boxes)
     assert first.batches == [2] * 5, "the smaller batch stays"
+    first.batches.clear()
+    fewer(image, boxes)
+    assert first.batches == [2] * 5, "and is that of all who share the device"
 
 
 def test_out_of_memory_for_a_single_crop_is_an_error(

@@ -174,8 +174,11 @@ def test_multibox_alone_where_there_is_none(tiny_bundle: Bundle, photos: Path) -
 
 def test_members_can_be_fewer(tiny_bundle: Bundle, photos: Path) -> None:
     one = Settings.read(assignments=["classifier.members=1"])
-    with Detector(tiny_bundle, one, device="cpu") as first, Detector(tiny_bundle) as both:
-        path = photos / "a.png"
+    path = photos / "a.png"
+    with (
+        Detector(tiny_bundle, one, device="cpu") as first,
+        Detector(tiny_bundle, device="cpu") as both,
+    ):
         assert first.detect(path).detections != both.detect(path).detections
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from detector.backends.choice import make_backend
+from detector.backends.pytorch import has_integers
 from detector.bundle import Bundle
 from detector.errors import SettingsError
 from detector.googlenet import Convolution
@@ -78,6 +79,7 @@ def test_ranges_are_the_extremes_of_all_batches(tiny_bundle: Bundle) -> None:
     assert len(together) == 57
 
 
+@pytest.mark.skipif(not has_integers(), reason="needs a processor with VNNI or AMX")
 @pytest.mark.parametrize("member", [0, 1])
 def test_network_of_integers_is_near(tiny_bundle: Bundle, member: int) -> None:
     """With local response normalisation and with BatchNorm; OpenVINO's as well."""

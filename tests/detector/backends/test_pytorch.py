@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from detector.backends import pytorch
-from detector.backends.pytorch import PyTorchBackend, choose_batch_size, choose_precision
+from detector.backends.pytorch import (
+    PyTorchBackend,
+    arithmetic,
+    choose_batch_size,
+    choose_precision,
+)
 from detector.bundle import Bundle
+from detector.errors import SettingsError
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -45,7 +51,14 @@ def test_the_fastest_native_precision_is_taken(
     flags: set[str], integers: bool, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pytorch, "_processor_flags", lambda: flags)
-    assert choose_precision("auto", torch.device("cpu"), integers=integers) == precision
+    cpu = torch.device("cpu")
+    assert choose_precision("auto", cpu, integers=integers) == precision
+    if "avx512_vnni" in flags:
+        assert choose_precision("int8", cpu) == "int8"
+        assert arithmetic("int8", cpu) == "int8 bfloat16"
+    else:
+        with pytest.raises(SettingsError, match="this processor has no VNNI or AMX"):
+            choose_precision("int8", cpu)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -61,7 +61,7 @@ def test_same_bytes_as_this_machines(
 ) -> None:
     (photos / "text.png").write_text("text")
     (photos / "empty.png").touch()
-    with Detector(multibox_bundle, backend="torch") as detector:
+    with Detector(multibox_bundle, backend="torch", device="cpu") as detector:
         local = compute(LocalEngine(detector), photos, tmp_path / "local.json")
     there = compute(engine, photos, tmp_path / "ray.json")
     assert (there.computed, len(there.failures)) == (local.computed, len(local.failures)) == (5, 2)
@@ -144,6 +144,15 @@ def test_wrong_calls_are_found_before_the_work(
     (damaged / "member_2.safetensors").write_bytes(b"text")
     with pytest.raises(BundleError, match="sha256 is"):
         RayEngine(Bundle.load(damaged), Settings())
+
+
+def test_a_cluster_without_a_core_for_each_part_is_refused(
+    cluster: Cluster, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = {"Alive": True, "Resources": {"CPU": 1.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [machine])
+    with pytest.raises(SettingsError, match="has 1 cores; 1 to classify and at least one to prepa"):
+        RayEngine(tiny_bundle, Settings())
 
 
 def test_machines_that_compute_differently_are_refused(

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from detector import Detector
+from detector.backends.pytorch import has_integers
 from detector.bundle import pack
 from detector.card import MEMBER, WEIGHTS, read_member, recipe_of
 from detector.commands.train import command
@@ -85,11 +86,12 @@ def test_from_annotations_to_a_detector(
     mine = [(d.label, list(d.box)) for d in found.detections]
     assert mine == [(d["label"], d["box"]) for d in first["detections"]]
     # In 8-bit integers, whose ranges the training measured, it finds nearly that.
-    fast = Settings.read(scoring=True, assignments=["classifier.precision=int8"])
-    with Detector(bundle, fast, device="cpu") as detector:
-        near = detector.detect(data.folder / "0.png").detections
-        assert detector.fingerprint["backend"] == "openvino cpu int8"
-    assert near[0].score == pytest.approx(found.detections[0].score, abs=0.1)
+    if has_integers():
+        fast = Settings.read(scoring=True, assignments=["classifier.precision=int8"])
+        with Detector(bundle, fast, device="cpu") as detector:
+            near = detector.detect(data.folder / "0.png").detections
+            assert str(detector.fingerprint["backend"]).startswith("openvino cpu int8 ")
+        assert near[0].score == pytest.approx(found.detections[0].score, abs=0.1)
 
 
 def test_it_learns(painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path) -> None:
