@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from detector import Detector
 from detector.backends import pytorch
 from detector.backends.pytorch import (
     PyTorchBackend,
@@ -13,6 +14,8 @@ from detector.backends.pytorch import (
 )
 from detector.bundle import Bundle
 from detector.errors import SettingsError
+from detector.settings import Settings
+from proposals.baselines import random_boxes
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -74,6 +77,23 @@ def test_gpu_agrees_with_the_processor(tiny_bundle: Bundle) -> None:
     for count in (6, 4, 6):
         for part in (crops[:count], crops[-count:], crops[:count].flip(0)):
             np.testing.assert_allclose(gpu(part), processor(part), atol=1e-4)
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_images_share_batches_on_gpus(tiny_bundle: Bundle, gpus: int) -> None:
+    """Crops are cut while networks are recorded, and each GPU has recordings of its own."""
+    if torch.cuda.device_count() < gpus:
+        pytest.skip(f"needs {gpus} GPUs")
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (80, 120, 3), np.uint8) for _ in range(5)]
+    parts = [(image, random_boxes(120, 80, 40, rng)) for image in images]
+    exact = Settings.read(assignments=["classifier.precision=float32", "classifier.batch_size=64"])
+    expected, *found = (
+        np.concatenate(Detector(tiny_bundle, exact, device=name).ensemble.together(parts))
+        for name in ("cpu", *(f"cuda:{number}" for number in range(gpus)))
+    )
+    for one in found:
+        np.testing.assert_allclose(one, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize(("name", "size"), [("cpu", 32), ("cuda", 256)])
