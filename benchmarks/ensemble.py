@@ -98,7 +98,8 @@ class Pass:
         self, bundle: Bundle, member: Member, photos: Path, cache: Path, precision: Precision
     ) -> None:
         self._bundle, self._member, self._precision = bundle, member, precision
-        about = f"{member.model_dump_json()} {bundle.manifest.normalisation} {precision}"
+        content = member.model_dump_json(exclude={"file"})
+        about = f"{content} {bundle.manifest.normalisation} {precision}"
         name = hashlib.sha256(about.encode()).hexdigest()[:12]
         self._photos, self._cache = photos, cache / name
 
