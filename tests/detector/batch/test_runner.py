@@ -277,9 +277,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    ("after", "where"), [(0, "append"), (3, "append"), (4, "append"), (0, "render")]
-)
+@pytest.mark.parametrize(("after", "where"), [(0, "append"), (4, "append"), (0, "render")])
 def test_killed_run_goes_on_to_the_same_bytes(
     tiny_bundle: Bundle, photos: Path, tmp_path: Path, after: int, where: str
 ) -> None:
