@@ -82,7 +82,7 @@ class Claim:
 
     def __str__(self) -> str:
         figures = f"{self.value:>10.3g}{self.baseline:>10.3g}{self.ratio:>8.2f}"
-        return f"{self.name:<66}{self.unit:<12}{figures}"
+        return f"{self.name:<68}{self.unit:<12}{figures}"
 
 
 class EagerFloat32:
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("build/bench/speed.json"))
     arguments = parser.parse_args()
     claims = []
-    print(f"{available_cores()} cores\n{'':<78}{'ours':>10}{'baseline':>10}{'ratio':>8}")
+    print(f"{available_cores()} cores\n{'':<80}{'ours':>10}{'baseline':>10}{'ratio':>8}")
     without_gpu = [name for name in CLAIMS if name != "gpu"]
     for name in arguments.only or (CLAIMS if torch.cuda.is_available() else without_gpu):
         for claim in CLAIMS[name](arguments):
