@@ -22,6 +22,7 @@ import torch
 from detector import __version__
 from detector.backends.choice import BackendName, choose_backend, make_backend
 from detector.backends.pytorch import (
+    Precision,
     arithmetic,
     choose_batch_size,
     choose_device,
@@ -91,11 +92,7 @@ class Detector:
         check_classes(self.settings, self.classes)
         self.device = choose_device(device)
         self.backend = choose_backend(backend, self.device)
-        self.precision = choose_precision(
-            self.settings.classifier.precision,
-            self.device,
-            integers=self.backend == "openvino" and bundle.has_ranges,
-        )
+        self.precision = _precision(bundle, self.settings, self.device, self.backend)
         self.images_together = IMAGES_ON_GPU if self.device.type == "cuda" else 1
         members = bundle.manifest.members
         if self.settings.classifier.members != "all":
@@ -269,11 +266,7 @@ def fingerprint(
     """
     place = choose_device(device)
     engine = choose_backend(backend, place)
-    precision = choose_precision(
-        settings.classifier.precision,
-        place,
-        integers=engine == "openvino" and bundle.has_ranges,
-    )
+    precision = _precision(bundle, settings, place, engine)
     return {
         "bundle": bundle.sha256,
         "settings": settings.model_dump(mode="json"),
@@ -288,6 +281,13 @@ def fingerprint(
             "torch": torch.__version__,
         },
     }
+
+
+def _precision(
+    bundle: Bundle, settings: Settings, device: torch.device, engine: BackendName
+) -> Precision:
+    integers = engine == "openvino" and bundle.has_ranges
+    return choose_precision(settings.classifier.precision, device, integers=integers)
 
 
 def check_classes(settings: Settings, classes: tuple[str, ...]) -> None:
