@@ -23,20 +23,24 @@ Area = tuple[float, float, float, float]
 
 
 def draw(
-    image: Image, detections: Iterable[Detection], classes: Sequence[str]
+    image: Image,
+    detections: Iterable[Detection],
+    classes: Sequence[str],
+    minimum_score: float = MINIMUM_SCORE,
 ) -> PillowImage.Image:
-    """The photo with a box, class and score for each detection of score 0.5 and more.
+    """The photo with a box, class and score for each detection.
 
     Args:
         image: RGB `uint8 [H, W, 3]`.
         classes: all class names; a class always has the same colour among them.
+        minimum_score: detections of lower ones are left out.
     """
     picture = PillowImage.fromarray(image)
     pen = ImageDraw.Draw(picture)
     scale = min(max(picture.size), 4 * min(picture.size))  # strips have thin lines, too
     stroke = max(2, round(scale / 250))
     font = ImageFont.load_default(size=max(12, scale / 36))
-    strong = [found for found in detections if found.score >= MINIMUM_SCORE]
+    strong = [found for found in detections if found.score >= minimum_score]
     captions: list[Area] = []
     for label, score, box in strong:  # the best one chooses its place first
         left, top, right, bottom = pen.textbbox((0, 0), _text(label, score), font=font)
@@ -69,7 +73,7 @@ def save(picture: PillowImage.Image, path: Path) -> None:
 def colour(label: str, classes: Sequence[str]) -> tuple[int, int, int]:
     """A bright colour of the class's own, far from its neighbours': black text is legible on it."""
     hue = list(classes).index(label) * 0.618034 % 1  # the golden ratio spreads any number of hues
-    red, green, blue = colorsys.hls_to_rgb(hue, 0.65, 0.9)
+    red, green, blue = colorsys.hls_to_rgb(hue, 0.7, 0.85)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 

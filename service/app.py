@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from fastapi import Depends, FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import JSONResponse, Response
+from fastapi.security import APIKeyHeader, HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.staticfiles import StaticFiles
 
 from detector import __version__
@@ -25,12 +26,19 @@ from detector.settings import Settings
 from service.keys import Keys
 from service.limits import FIELD, BodyLimit, read_image
 from service.metrics import Metrics
-from service.observing import HEADER, Observing
+from service.negotiation import prefers
+from service.observing import HEADER, LEFT, Observing
 from service.problems import Problem, documented, request_id
 from service.service import Answer, Service, closing
 from service.settings import ServiceSettings
 
+T = TypeVar("T")
+
 PAGE = Path(__file__).parent / "page"
+
+JSON, PNG = "application/json", "image/png"
+VARIES = {"vary": "accept"}
+"""A header of what depends on the one named."""
 
 SECURITY = {
     "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; "
@@ -39,6 +47,9 @@ SECURITY = {
     "referrer-policy": "no-referrer",
 }
 """Headers of the page."""
+
+SCHEMES = (HTTPBearer(auto_error=False), APIKeyHeader(name="X-API-Key", auto_error=False))
+"""Where keys may be, for the description; `Keys` looks at them."""
 
 BODY = {
     "required": True,
@@ -93,7 +104,7 @@ def create_app(
         redoc_url=None,
     )
     _add_problems(app)
-    _add_detection(app, settings, Keys(keys))
+    _add_detection(app, settings, Keys(keys) if keys else None)
     _add_state(app, metrics)
     _add_page(app)
     app.add_middleware(BodyLimit, limit=settings.max_bytes)
@@ -109,7 +120,7 @@ def create_app(
     return app
 
 
-def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys) -> None:
+def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys | None) -> None:
     @app.post(
         "/detect",
         summary="Find the objects in an image",
@@ -118,7 +129,7 @@ def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys) -> None:
         responses={
             200: {
                 "description": "What was found; with `Accept: image/png` the image with its boxes",
-                "content": {"application/json": {}, "image/png": {}},
+                "content": {JSON: {}, PNG: {}},
             },
             **documented(
                 HTTPStatus.BAD_REQUEST,
@@ -131,7 +142,7 @@ def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys) -> None:
                 HTTPStatus.GATEWAY_TIMEOUT,
             ),
         },
-        dependencies=[Depends(keys)],
+        dependencies=[Depends(each) for each in (keys, *SCHEMES)] if keys else [],
     )
     async def detect(
         request: Request,
@@ -153,17 +164,21 @@ def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys) -> None:
             wanted["classes"] = _known(classes.split(","), service.detector.classes, "classes")
         (chosen,) = _known([preset or next(iter(service.presets))], [*service.presets], "preset")
 
-        async def work() -> Response:
+        async def work(data: bytes) -> Response:
             answer = await service.detect(data, chosen, wanted)
-            if "image/png" in request.headers.get("accept", ""):
-                picture = await asyncio.to_thread(service.picture, answer)
-                return Response(picture, media_type="image/png")
-            return JSONResponse(_to_json(answer, service, request, include is not None))
+            if prefers(request, PNG, to=JSON):
+                picture = await service.picture(answer, score_threshold)
+                return Response(picture, media_type=PNG, headers=VARIES)
+            content = _to_json(answer, service, request, include is not None)
+            return JSONResponse(content, headers=VARIES)
 
         try:
             async with asyncio.timeout(settings.deadline), service.place():
-                data = await _in_time(read_image(request, settings.max_bytes), settings)
-                return await _finished(request, service, work())
+                reading = _in_time(read_image(request, settings.max_bytes), settings)
+                data = await _unless(reading, _closed(service))
+                return await _unless(work(data), _closed(service), _left(request))
+        except ClientDisconnect:
+            return Response(status_code=LEFT)
         except TimeoutError as error:
             raise Problem(
                 HTTPStatus.GATEWAY_TIMEOUT,
@@ -172,7 +187,7 @@ def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys) -> None:
             ) from error
 
 
-async def _in_time(body: Awaitable[bytes], settings: ServiceSettings) -> bytes:
+async def _in_time(body: Coroutine[Any, Any, bytes], settings: ServiceSettings) -> bytes:
     try:
         async with asyncio.timeout(settings.upload_deadline):
             return await body
@@ -184,25 +199,28 @@ async def _in_time(body: Awaitable[bytes], settings: ServiceSettings) -> bytes:
         ) from error
 
 
-async def _finished(request: Request, service: Service, work: Awaitable[Response]) -> Response:
-    """The work's answer; work that nobody waits for any more, or that comes too late, ends."""
-
-    async def gone() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-
-    doing = asyncio.ensure_future(work)
-    leaving, over = asyncio.create_task(gone()), asyncio.create_task(service.over.wait())
+async def _unless(work: Coroutine[Any, Any, T], *ends: Coroutine[Any, Any, NoReturn]) -> T:
+    """The work's result, unless one of the ends comes first, which then raises."""
+    tasks = [asyncio.ensure_future(each) for each in (work, *ends)]
     try:
-        await asyncio.wait({doing, leaving, over}, return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            return doing.result()
-        if leaving.done():
-            return Response(status_code=499)
-        raise closing()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        result: T = next(task for task in tasks if task.done()).result()
+        return result
     finally:
-        for task in (doing, leaving, over):
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _closed(service: Service) -> NoReturn:
+    await service.over.wait()
+    raise closing()
+
+
+async def _left(request: Request) -> NoReturn:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    raise ClientDisconnect
 
 
 def _known(names: Sequence[str], allowed: Sequence[str], parameter: str) -> tuple[str, ...]:
@@ -315,11 +333,4 @@ def _add_problems(app: FastAPI) -> None:
         code = status.phrase.lower().replace(" ", "-")
         found = Problem(status, code, str(error.detail))
         found.headers |= dict(error.headers or {})
-        return found.response(request_id(request))
-
-    @app.exception_handler(Exception)
-    async def unforeseen(request: Request, error: Exception) -> Response:
-        found = Problem(
-            HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an error of the service; it is logged"
-        )
         return found.response(request_id(request))

@@ -80,14 +80,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     from detector.pipeline import Detector
     from service.app import create_app
 
-    def load() -> Detector:
-        most = settings.detector().replace(classifier={"members": "all"})
-        return Detector(bundle, most, device=arguments.device, backend=arguments.backend)
-
-    service = settings.service
+    most = settings.detector().replace(classifier={"members": "all"})
+    detector = Detector(bundle, most, device=arguments.device, backend=arguments.backend)
+    service, keys = settings.service, read_keys(arguments.api_keys)
     names = dict.fromkeys((arguments.preset, *service.presets))
     presets = {name: read(name).detector() for name in names}
-    app = create_app(load, service, presets=presets, keys=read_keys(arguments.api_keys))
+    app = create_app(lambda: detector, service, presets=presets, keys=keys)
     config = uvicorn.Config(
         app,
         host=arguments.host,
@@ -112,7 +110,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 class Server(uvicorn.Server):
     """A server that on SIGTERM first says that it is not ready, and closes a little later.
 
-    A second signal closes it without that notice.
+    A second signal closes it without that notice; after that, Ctrl-C ends it at once.
 
     Args:
         app: the application, whose state has the service.
@@ -126,18 +124,18 @@ class Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """What a signal does."""
         service: Service | None = getattr(self._app.state, "service", None)
-        if service is None or service.leaving:
+        if service is None or self.should_exit:
             super().handle_exit(sig, frame)
             return
+        notice = 0 if service.leaving else self._settings.drain_notice
         service.leaving = True
         loop = asyncio.get_running_loop()  # which sleeps, and a signal alone does not wake it
-        loop.call_soon_threadsafe(
-            loop.call_later, self._settings.drain_notice, self._close, service, sig, frame
-        )
+        loop.call_soon_threadsafe(loop.call_later, notice, self._close, service, sig, frame)
 
     def _close(self, service: Service, sig: int, frame: FrameType | None) -> None:
-        service.close_within(self._settings.drain)
-        super().handle_exit(sig, frame)
+        if not self.should_exit:  # a second signal was quicker
+            service.close_within(self._settings.drain)
+            super().handle_exit(sig, frame)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Keys:
     """Checks a request's key, in a time that does not tell how much of it is right.
 
     Args:
-        allowed: the keys; without any, every request passes.
+        allowed: the keys, at least one.
     """
 
     def __init__(self, allowed: Sequence[str]) -> None:
@@ -59,8 +59,6 @@ class Keys:
         Raises:
             Problem: 401.
         """
-        if not self._allowed:
-            return
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         given = bearer if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
         data = given.strip().encode("utf-8", "replace")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import File, create_form_parser
+from python_multipart.multipart import Field, File, create_form_parser
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,33 +37,41 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "0")
+        oversized = Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            "oversized-body",
+            f"more than the {self._limit:,} bytes allowed",
+        )
         read = 0
 
         async def limited() -> Message:
             nonlocal read
+            if declared.isdecimal() and int(declared) > self._limit:
+                if "expect" not in headers:  # to receive is to say "go on"
+                    await _discard(receive, self._limit)
+                raise oversized
             message = await receive()
             read += len(message.get("body", b""))
-            if read > self._limit or (declared.isdecimal() and int(declared) > self._limit):
-                await _discard(receive, message, self._limit)
-                raise Problem(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    "oversized-body",
-                    f"more than the {self._limit:,} bytes allowed",
-                )
+            if read > self._limit:
+                if message.get("more_body"):
+                    await _discard(receive, self._limit)
+                raise oversized
             return message
 
         await self._app(scope, limited, send)
 
 
-async def _discard(receive: Receive, message: Message, limit: int) -> None:
+async def _discard(receive: Receive, limit: int) -> None:
     """Read on for a while: a client that still sends sees a lost connection and no answer."""
-    read = 0
+    read, more = 0, True
     with suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while message.get("more_body") and read < 4 * limit:
+            while more and read < 4 * limit:
                 message = await receive()
                 read += len(message.get("body", b""))
+                more = message.get("more_body", False)
 
 
 async def read_image(request: Request, limit: int) -> bytes:
@@ -88,16 +96,26 @@ async def read_image(request: Request, limit: int) -> bytes:
 
 async def _image_of_form(request: Request, limit: int) -> bytes:
     found: list[bytes] = []
+    others = 0
+
+    def count(_: Field | File) -> None:
+        nonlocal others
+        others += 1
+        if others > FIELDS:
+            detail = f"more than {FIELDS} fields beside the image"
+            raise Problem(HTTPStatus.BAD_REQUEST, "bad-form", detail)
 
     def keep(file: File) -> None:
-        if file.field_name == FIELD.encode():
+        if file.field_name != FIELD.encode():
+            count(file)
+        else:
             file.file_object.seek(0)
             found.append(file.file_object.read())
 
     headers = {"Content-Type": request.headers["content-type"].encode("latin-1")}
-    config = {"MAX_MEMORY_FILE_SIZE": limit + 1, "MAX_FIELDS": FIELDS}  # nothing goes to disk
+    config = {"MAX_MEMORY_FILE_SIZE": limit + 1}  # nothing goes to disk
     try:
-        parser = create_form_parser(headers, None, keep, config)
+        parser = create_form_parser(headers, count, keep, config)
         async for chunk in request.stream():
             parser.write(chunk)
         parser.finalize()

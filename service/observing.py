@@ -11,12 +11,14 @@ import logging
 import re
 import time
 import uuid
+from http import HTTPStatus
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import Metrics
+from service.problems import Problem
 
 logger = logging.getLogger("service.requests")
 
@@ -27,9 +29,16 @@ QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 GIVEN = re.compile(r"[\w.-]{1,64}", re.ASCII)
 """What a client may call its request."""
 
+LEFT = 499
+"""The status, for counts and the log, of a request whose client went away: nobody gets it."""
+
+UNFORESEEN = Problem(
+    HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an error of the service; it is logged"
+)
+
 
 class Observing:
-    """ASGI middleware around all else."""
+    """ASGI middleware around all else; an error that nothing has caught ends here."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
@@ -43,7 +52,7 @@ class Observing:
         request_id = given if GIVEN.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = 499  # the client left before the answer
+        status = LEFT
 
         async def observed(message: Message) -> None:
             nonlocal status
@@ -54,6 +63,11 @@ class Observing:
 
         try:
             await self._app(scope, receive, observed)
+        except Exception:
+            logger.exception("request failed", extra={"fields": {"request_id": request_id}})
+            if status != LEFT:  # too late for another answer: the server cuts this one off
+                raise
+            await UNFORESEEN.response(request_id)(scope, receive, observed)
         finally:
             route = scope.get("route")
             path = getattr(route, "path", "other")

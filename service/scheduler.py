@@ -68,8 +68,14 @@ class Job:
 
     @property
     def left(self) -> int:
-        """How many are not."""
-        return len(self.proposals) - self.finished
+        """How many are not; more may come while it is not localised."""
+        return len(self.proposals) + self.expected - self.finished
+
+    @property
+    def expected(self) -> int:
+        """How many regions MultiBox may still add."""
+        multibox = self.detector.multibox
+        return 0 if self.localised or multibox is None else multibox.count
 
     @property
     def pixels(self) -> int:
@@ -107,10 +113,11 @@ class Scheduler:
             Problem: 503, with the time after which there should be room.
         """
         with self._changed:
+            waiting = len(self._jobs)
             regions = sum(job.left for job in self._jobs)
             area = sum(job.pixels for job in self._jobs)
         limits = self._settings
-        if regions and (
+        if waiting and (
             regions + crops > limits.max_crops or area + pixels > limits.max_waiting_pixels
         ):
             seconds = math.ceil(regions / self._rate)
@@ -131,8 +138,6 @@ class Scheduler:
         """
         assert prepared.image is not None
         assert prepared.proposals is not None
-        height, width = prepared.image.shape[:2]
-        self.check(len(prepared.proposals), width * height)
         job = Job(
             detector,
             settings,
@@ -141,10 +146,12 @@ class Scheduler:
             prepared.proposals,
             time.perf_counter(),
         )
+        self.check(job.left, job.pixels)
         with self._changed:
             if self._closed:
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the service is closing")
             self._jobs.append(job)
+            self._metrics.waiting.set(sum(one.left for one in self._jobs))
             self._changed.notify()
         return job.future
 
@@ -173,12 +180,12 @@ class Scheduler:
                         return None
                     self._changed.wait()
                     continue
-                new = next((job for job in self._jobs if not job.localised), None)
-                if new is not None:
-                    return new
                 batch = self._batch()
-                wait = self._jobs[0].arrived + self._settings.batch_wait - time.perf_counter()
                 is_full = sum(len(part) for _, part in batch) >= self._settings.batch_crops
+                new = next((job for job in self._jobs if not job.localised), None)
+                if new is not None and not is_full:
+                    return new
+                wait = self._jobs[0].arrived + self._settings.batch_wait - time.perf_counter()
                 if is_full or wait <= 0 or self._closed or self._jobs[0].done:
                     return batch
                 self._changed.wait(wait)
@@ -188,7 +195,7 @@ class Scheduler:
         batch: list[tuple[Job, Boxes]] = []
         room = self._settings.batch_crops
         for job in self._jobs:
-            if job.detector is self._jobs[0].detector and room:
+            if job.detector is self._jobs[0].detector and job.localised and room:
                 start = job.finished
                 part = job.proposals.boxes[start : start + room]
                 batch.append((job, part))

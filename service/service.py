@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any
 
 from detector.detections import Detection
-from detector.drawing import draw
+from detector.drawing import MINIMUM_SCORE, draw
 from detector.errors import ImageError
 from detector.pipeline import Detector
 from detector.settings import DetectionSettings, Settings
@@ -66,6 +66,7 @@ class Service:
         self.over = asyncio.Event()
         """What still runs has to end now."""
         self._running = 0
+        self._drawing = asyncio.Lock()  # pictures are large: one at a time
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -137,9 +138,15 @@ class Service:
         assert prepared.image is not None
         return Answer(prepared.image, found.detections, found.proposals, seconds)
 
-    def picture(self, answer: Answer) -> bytes:
-        """The image with its detections, as PNG."""
-        buffer = io.BytesIO()
-        picture = draw(answer.image, answer.detections, self.detector.classes)
-        picture.save(buffer, format="PNG", compress_level=1)
-        return buffer.getvalue()
+    async def picture(self, answer: Answer, minimum_score: float | None = None) -> bytes:
+        """The image with its detections, as PNG; without a minimum, with the strong ones."""
+        minimum = MINIMUM_SCORE if minimum_score is None else minimum_score
+
+        def encoded() -> bytes:
+            buffer = io.BytesIO()
+            picture = draw(answer.image, answer.detections, self.detector.classes, minimum)
+            picture.save(buffer, format="PNG", compress_level=1)
+            return buffer.getvalue()
+
+        async with self._drawing:
+            return await asyncio.to_thread(encoded)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import multiprocessing
+import os
 from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -55,11 +56,7 @@ class Workers:
             ImageError: it cannot be used, or the process that had it in work died.
         """
         number = await self._free.get()
-        try:
-            work = self._pools[number].submit(_prepare, preset, data)
-        except BrokenProcessPool:  # it died while it had nothing to do
-            self._replace(number)
-            work = self._pools[number].submit(_prepare, preset, data)
+        work = self._submit(number, preset, data)
         loop = asyncio.get_running_loop()
 
         def free(done: Future[Prepared]) -> None:
@@ -71,11 +68,24 @@ class Workers:
             return await asyncio.wrap_future(work)
         except BrokenProcessPool as error:
             raise LostWorker(NAME, "the process that worked on it died: try again") from error
+        except LostWorker as error:
+            logger.warning("an image could not be worked on", exc_info=error)
+            raise
 
     def close(self) -> None:
         """End the processes."""
         for pool in self._pools:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _submit(self, number: int, preset: str, data: bytes) -> Future[Prepared]:
+        for _ in range(2):
+            try:
+                return self._pools[number].submit(_prepare, preset, data)
+            except (RuntimeError, OSError) as error:  # it died idle, or cannot be started
+                reason = error
+                self._replace(number)
+        self._free.put_nowait(number)
+        raise LostWorker(NAME, "no process can be started for it: try again") from reason
 
     def _release(self, number: int, broken: bool) -> None:
         if broken:
@@ -104,6 +114,9 @@ _preparations: Mapping[str, Preparation]
 def _start(preparations: Mapping[str, Preparation]) -> None:
     global _preparations
     _preparations = preparations
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)  # libraries write there what they think of an image
+    os.close(nowhere)
     start_worker()
 
 
@@ -115,5 +128,5 @@ def _prepare(preset: str, data: bytes) -> Prepared:
     try:
         return _preparations[preset].source(data)
     except (MemoryError, cv2.error) as error:
-        reason = str(error).strip() or "out of memory"
-        raise LostWorker(NAME, f"could not be worked on: {reason}") from error
+        message = "out of memory, or an error of a library: try again"
+        raise LostWorker(NAME, message) from error

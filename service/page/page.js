@@ -19,7 +19,7 @@ async function askForModel() {
 }
 
 // The golden ratio spreads any number of hues; detector-run --visualize has the same.
-const colour = (label) => `hsl(${Math.round(360 * ((classes.indexOf(label) * 0.618034) % 1))} 85% 62%)`;
+const colour = (label) => `hsl(${Math.round(360 * ((classes.indexOf(label) * 0.618034) % 1))} 85% 70%)`;
 
 // ---- photos come in --------------------------------------------------------------------------
 
@@ -52,6 +52,7 @@ function add(files) {
     const photo = { file, article };
     article.querySelector("h2").textContent = file.name || "pasted photo";
     article.querySelector(".remove").addEventListener("click", () => remove(photo));
+    article.querySelector(".again").addEventListener("click", () => { wait(photo); next(); });
     article.querySelector(".json").addEventListener("click", () => saveJson(photo));
     article.querySelector(".picture").addEventListener("click", () => savePicture(photo));
     $("photos").append(article);
@@ -88,7 +89,7 @@ async function next() {
   try {
     await detect(photo);
   } catch (error) {
-    say(photo, `the service cannot be reached (${error.message})`, true);
+    fail(photo, `the service cannot be reached (${error.message})`, true);
   }
   busy = false;
   next();
@@ -104,12 +105,11 @@ async function detect(photo) {
   });
   const headers = key ? { authorization: `Bearer ${key}` } : {};
   const response = await fetch(`/detect?${query}`, { method: "POST", body: form, headers });
-  const answer = await response.json();
-  if (!response.ok) {
-    say(photo, answer.detail, true);
-    photo.article.querySelector(".actions").hidden = false;
-    for (const name of ["json", "picture"]) photo.article.querySelector(`.${name}`).hidden = true;
-    if (response.status === 401) {
+  const answer = await response.json().catch(() => null);  // a proxy may answer in its own words
+  if (!response.ok || !answer) {
+    const { status, statusText } = response;
+    fail(photo, answer?.detail ?? `${status} ${statusText}`, status === 408 || status >= 500);
+    if (status === 401) {
       photo.refused = true;
       $("key-form").hidden = false;
       $("key").focus();
@@ -117,6 +117,18 @@ async function detect(photo) {
     return;
   }
   await show(photo, answer);
+}
+
+function fail(photo, text, temporary) {
+  say(photo, text, true);
+  offer(photo, { again: temporary });
+}
+
+function offer({ article }, { again = false, json = false, picture = false }) {
+  article.querySelector(".actions").hidden = false;
+  article.querySelector(".again").hidden = !again;
+  article.querySelector(".json").hidden = !json;
+  article.querySelector(".picture").hidden = !picture;
 }
 
 function say(photo, text, wrong = false) {
@@ -134,11 +146,15 @@ async function show(photo, answer) {
   photo.url ??= URL.createObjectURL(photo.file);
   const image = article.querySelector("img");
   image.src = photo.url;
-  await image.decode().catch(() => {  // a format that the service reads and the browser does not
+  const fits = () =>
+    image.naturalWidth === answer.width && image.naturalHeight === answer.height;
+  const readable = await image.decode().then(fits, () => false);
+  if (!readable) {  // not a format of the browser's, or it does not turn it upright
+    image.removeAttribute("src");
     image.width = answer.width;
     image.height = answer.height;
     image.alt = "This browser cannot show the photo.";
-  });
+  }
   const { decode, proposals, classify, total } = answer.seconds;
   article.querySelector("figcaption").textContent =
     `${answer.width} × ${answer.height} pixels, ${answer.proposals.merged} regions, ` +
@@ -146,8 +162,8 @@ async function show(photo, answer) {
     `classify ${classify.toFixed(2)}`;
   const svg = article.querySelector("svg");
   svg.setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
-  for (const selector of ["figure", ".actions", ".json", ".picture"])
-    article.querySelector(selector).hidden = false;
+  article.querySelector("figure").hidden = false;
+  offer(photo, { json: true, picture: readable });
   listClasses();
   draw(photo);
   $("status").textContent = `${article.querySelector("h2").textContent}: ${summary(photo)}`;
@@ -218,6 +234,9 @@ function swatch(label) {
 function listClasses() {
   const found = photos.flatMap(({ answer }) => answer?.detections ?? []);
   const labels = classes.filter((name) => found.some(({ label }) => label === name));
+  const boxes = () => [...$("class-list").querySelectorAll("input")];
+  if (String(labels) === String(boxes().map(({ value }) => value))) return;
+  const focused = boxes().find((box) => box === document.activeElement)?.value;
   $("classes").hidden = labels.length === 0;
   $("class-list").replaceChildren(...labels.map((label) => {
     const made = document.createElement("label");
@@ -228,6 +247,7 @@ function listClasses() {
     made.append(box, swatch(label), label);
     return made;
   }));
+  boxes().find(({ value }) => value === focused)?.focus();
 }
 
 $("class-list").addEventListener("change", ({ target }) => {

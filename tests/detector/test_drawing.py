@@ -150,7 +150,7 @@ def test_black_text_is_legible_on_every_colour(number: int) -> None:
     classes = [f"class {index}" for index in range(number)]
     colours = [colour(label, classes) for label in classes]
     contrasts = [(luminance(rgb) + 0.05) / 0.05 for rgb in colours]
-    assert min(contrasts) >= 3  # WCAG's level AA for large text
+    assert min(contrasts) >= 4.5  # WCAG's level AA
 
 
 def test_classes_have_colours_of_their_own_far_from_their_neighbours() -> None:

@@ -12,11 +12,13 @@ from PIL import Image as PillowImage
 
 from detector import Detector
 from detector.bundle import Bundle
+from proposals import Image
 from service.problems import MEDIA_TYPE
 from tests.conftest import scene
 from tests.service.conftest import Running, serving
 
 JPEG = {"content-type": "image/jpeg"}
+PICTURE = JPEG | {"accept": "image/png"}
 
 
 def encoded(seed: int, form: str = "PNG", height: int = 90) -> bytes:
@@ -75,10 +77,28 @@ def test_regions_if_wanted(client: httpx2.Client, running: Running) -> None:
 
 
 def test_picture(client: httpx2.Client) -> None:
-    answer = client.post("/detect", content=encoded(3), headers=JPEG | {"accept": "image/png"})
+    answer = client.post("/detect", content=encoded(3), headers=PICTURE)
     assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["vary"] == "accept"
     picture = np.asarray(PillowImage.open(io.BytesIO(answer.content)))
     assert picture.shape == (90, 120, 3)
+
+
+def test_a_picture_has_the_detections_asked_for(client: httpx2.Client) -> None:
+    def picture(**query: float) -> Image:
+        answer = client.post("/detect", content=encoded(2), headers=PICTURE, params=query)
+        return np.asarray(PillowImage.open(io.BytesIO(answer.content)))
+
+    assert (picture(score_threshold=1) == scene(2, 120, 90)).all()
+    assert (picture() != scene(2, 120, 90)).any()
+    assert (picture(score_threshold=0.05) != picture()).any()
+
+
+@pytest.mark.parametrize("accept", ["application/json, image/png;q=0.1", "*/*", "image/png;q=0"])
+def test_json_where_it_is_not_less_welcome(client: httpx2.Client, accept: str) -> None:
+    answer = client.post("/detect", content=encoded(3), headers={"accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["vary"] == "accept"
 
 
 @pytest.mark.parametrize(
@@ -144,17 +164,22 @@ def test_too_many_pixels(client: httpx2.Client) -> None:
 
 
 def test_an_error_of_the_service_says_nothing(
-    client: httpx2.Client, running: Running, monkeypatch: pytest.MonkeyPatch
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("/a/path of this machine")
 
-    monkeypatch.setattr(running.app.state.service.detector.ensemble, "together", fail)
     monkeypatch.setattr("detector.ensemble.Ensemble.together", fail)
-    answer = client.post("/detect", content=encoded(0), headers=JPEG)
-    assert (answer.status_code, answer.json()["type"]) == (500, "internal")
-    assert "path" not in answer.text
-    assert "Traceback" not in answer.text
+    before = value(client, FAILED)
+    for _ in range(2):  # on the same connection
+        answer = client.post("/detect", content=encoded(0), headers=JPEG)
+        problem = answer.json()
+        assert (answer.status_code, problem["type"]) == (500, "internal")
+        assert problem["request_id"] == answer.headers["x-request-id"]
+        assert answer.headers["content-type"] == MEDIA_TYPE
+        assert "path" not in answer.text
+        assert "Traceback" not in answer.text
+    assert value(client, FAILED) == before + 2
 
 
 def test_state(client: httpx2.Client) -> None:
@@ -166,18 +191,24 @@ def test_state(client: httpx2.Client) -> None:
     assert model["presets"]["fast"]["classifier"]["members"] == 1
 
 
-def test_metrics(client: httpx2.Client) -> None:
-    def value(name: str) -> float:
-        text = client.get("/metrics").text
-        return float(re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)[1])  # type: ignore[index]
+FAILED = 'detector_requests_total{path="/detect",status="500"}'
 
-    before = value("detector_images_total")
+
+def value(client: httpx2.Client, name: str) -> float:
+    """What /metrics says; 0 of what it does not name."""
+    text = client.get("/metrics").text
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_metrics(client: httpx2.Client) -> None:
+    before = value(client, "detector_images_total")
     client.post("/detect", content=encoded(0), headers=JPEG)
-    assert value("detector_images_total") == before + 1
-    assert value('detector_requests_total{path="/detect",status="200"}') >= before + 1
-    assert value('detector_stage_seconds_count{stage="classify"}') >= before + 1
-    assert value("detector_waiting_crops") == 0
-    assert value("detector_running_requests") == 0
+    assert value(client, "detector_images_total") == before + 1
+    assert value(client, 'detector_requests_total{path="/detect",status="200"}') >= before + 1
+    assert value(client, 'detector_stage_seconds_count{stage="classify"}') >= before + 1
+    for name in ("detector_waiting_crops", "detector_running_requests"):
+        assert re.search(rf"^{name} 0.0$", client.get("/metrics").text, re.MULTILINE)
 
 
 def test_nothing_is_loaded_from_elsewhere(client: httpx2.Client) -> None:

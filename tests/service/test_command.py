@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,16 +13,31 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from PIL import Image as PillowImage
 
 from detector.bundle import Bundle
 from service.command import command
 from service.settings import ServeSettings
+from tests.conftest import scene
 from tests.service.test_workers import QUICK, SLOW
 
 ROOT = Path(__file__).parents[2]
+
+
+def broken_tiff() -> bytes:
+    """One about which its library complains on stderr."""
+    buffer = io.BytesIO()
+    PillowImage.fromarray(scene(0)).save(buffer, format="TIFF", compression="tiff_adobe_deflate")
+    data = bytearray(buffer.getvalue())
+    data[8:200] = bytes(192)
+    return bytes(data)
+
+
+BROKEN_TIFF = broken_tiff()
 
 
 @contextmanager
@@ -82,6 +98,32 @@ def test_what_takes_too_long_after_sigterm_is_503(tiny_bundle: Bundle) -> None:
         assert process.wait(30) == 0
 
 
+def test_a_second_sigterm_leaves_out_the_notice(tiny_bundle: Bundle) -> None:
+    options = ("--set", "service.drain_notice=60", "--set", "service.workers=1")
+    with started(tiny_bundle, *options) as (process, url), ThreadPoolExecutor(3) as others:
+        running = [
+            others.submit(httpx2.post, f"{url}/detect", content=SLOW, timeout=60) for _ in range(3)
+        ]
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGTERM)
+        assert [future.result().status_code for future in running] == [200] * 3
+        assert process.wait(30) == 0
+
+
+def test_an_upload_that_takes_too_long_after_sigterm_is_503(tiny_bundle: Bundle) -> None:
+    options = ("--set", "service.drain_notice=0", "--set", "service.drain=0.1")
+    with started(tiny_bundle, *options) as (process, url):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as sender:
+            sender.sendall(b"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nI am")
+            time.sleep(0.3)
+            process.send_signal(signal.SIGTERM)
+            assert sender.recv(1000).startswith(b"HTTP/1.1 503")
+        assert process.wait(30) == 0
+
+
 def test_no_process_is_left_after_a_kill(tiny_bundle: Bundle) -> None:
     with started(tiny_bundle) as (process, url):
         httpx2.post(f"{url}/detect", content=QUICK, timeout=60)
@@ -103,14 +145,15 @@ def test_a_line_of_json_for_each_request(tiny_bundle: Bundle) -> None:
     with started(tiny_bundle) as (process, url):
         httpx2.get(f"{url}/healthz")
         httpx2.post(f"{url}/detect", content=b"x", headers={"x-request-id": "mine-1"})
+        assert httpx2.post(f"{url}/detect", content=BROKEN_TIFF).status_code == 400
         httpx2.post(f"{url}/detect", content=b"x", headers={"x-request-id": "not\tmine"})
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
         records = [json.loads(line) for line in process.stderr.read().splitlines()]
     requests = [record for record in records if record["message"] == "request"]
-    assert [record["path"] for record in requests] == ["/detect", "/detect"]
+    assert [record["path"] for record in requests] == ["/detect"] * 3
     assert requests[0]["request_id"] == "mine-1"
-    assert re.fullmatch(r"[0-9a-f]{32}", requests[1]["request_id"])
+    assert re.fullmatch(r"[0-9a-f]{32}", requests[2]["request_id"])
     assert {"time", "level", "method", "status", "seconds"} <= requests[0].keys()
 
 
@@ -133,6 +176,8 @@ def test_settings_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         (["--set", "service.max_crop=1"], "unknown key service.max_crop; known here: presets"),
         (["--set", "service.presets=['best']"], "is no preset: allowed are default, fast, paper"),
         (["--bundle", "nowhere"], "no bundle"),
+        (["--device", "cuda:99"], "device 'cuda:99': this machine has"),
+        (["--set", "detections.classes=['unicorn']"], "class 'unicorn': this bundle has"),
         (["--api-keys", "nowhere"], "nowhere: cannot be read"),
     ],
 )

@@ -50,10 +50,6 @@ def test_wrong_keys(headers: dict[str, str]) -> None:
     assert refused.value.headers == {"www-authenticate": "Bearer"}
 
 
-def test_without_keys_all_may() -> None:
-    Keys([])(request())
-
-
 def test_keys_of_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DETECTOR_API_KEYS", raising=False)
     assert read_keys(None) == ()
@@ -87,4 +83,9 @@ def test_detection_needs_a_key_and_health_does_not(tiny_bundle: Bundle) -> None:
         assert refused.headers["www-authenticate"] == "Bearer"
         answer = client.post("/detect", content=b"x", headers={"x-api-key": KEY})
         assert answer.json()["type"] == "not-an-image"
+        description = client.get("/openapi.json").json()
+        assert description["paths"]["/detect"]["post"]["security"] == [
+            {"HTTPBearer": []},
+            {"APIKeyHeader": []},
+        ]
         assert client.get("/healthz").status_code == client.get("/").status_code == 200

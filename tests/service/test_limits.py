@@ -39,6 +39,15 @@ def test_a_body_without_length(small: Running, content_type: str) -> None:
         assert (answer.status_code, answer.json()["type"]) == (413, "oversized-body")
 
 
+def test_many_fields(small: Running) -> None:
+    part = b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n\r\n'
+    with small.client() as client:
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        answer = client.post("/detect", content=part * 9 + b"--x--\r\n", headers=headers)
+        assert (answer.status_code, answer.json()["type"]) == (400, "bad-form")
+        assert "more than 8 fields" in answer.json()["detail"]
+
+
 def raw(running: Running, head: str, body: bytes = b"") -> bytes:
     """What the service answers to bytes as they are."""
     address = urlsplit(running.url)
@@ -57,6 +66,11 @@ def test_a_slow_sender(small: Running) -> None:
     assert b"408 Request Timeout" in answer
     assert b'"slow-upload"' in answer
     assert time.monotonic() - started < 8
+
+
+def test_a_large_body_is_refused_before_it_is_sent(small: Running) -> None:
+    head = f"content-length: {LIMIT + 1}\r\nexpect: 100-continue\r\nconnection: close\r\n"
+    assert raw(small, head).startswith(b"HTTP/1.1 413")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Fake:
 
     def __init__(self) -> None:
         self.ensemble = self
+        self.multibox: SimpleNamespace | None = None
         self.batches: list[list[tuple[int, int]]] = []
         self.free = threading.Event()
         self.free.set()
@@ -163,6 +165,57 @@ def test_large_images_fill_the_line(fake: Fake, schedulers: Any) -> None:
     fake.free.set()
     assert scores(waiting) == expected(1, 9)
     assert scores(small) == expected(3, 1)
+
+
+def test_regions_that_multibox_will_add_count(
+    fake: Fake, schedulers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    def localise(prepared: Prepared) -> Prepared:
+        begun.set()
+        assert free.wait(30)
+        return prepared
+
+    fake.multibox = SimpleNamespace(count=10)
+    monkeypatch.setattr(fake, "localise", localise)
+    scheduler = schedulers(max_crops=20, batch_wait=0)
+    first = submit(scheduler, fake, 1, 0)
+    assert begun.wait(30)
+    second = submit(scheduler, fake, 2, 0)
+    with pytest.raises(Problem, match="20 regions wait"):
+        submit(scheduler, fake, 3, 0)
+    free.set()
+    assert scores(first) == scores(second) == []
+
+
+def test_a_full_batch_does_not_wait_for_newcomers(
+    fake: Fake, schedulers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[int] = []
+
+    def localise(prepared: Prepared) -> Prepared:
+        assert prepared.image is not None
+        order.append(int(prepared.image[0, 0, 0]))
+        return prepared
+
+    together = fake.together
+
+    def classify(parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
+        order.append(-len(parts))
+        return together(parts)
+
+    monkeypatch.setattr(fake, "localise", localise)
+    monkeypatch.setattr(fake, "together", classify)
+    scheduler = schedulers(batch_crops=4, batch_wait=0)
+    fake.free.clear()
+    first = submit(scheduler, fake, 1, 4)
+    assert fake.begun.wait(30)
+    others = [submit(scheduler, fake, number, 4) for number in (2, 3)]
+    fake.free.set()
+    for number, future in zip((1, 2, 3), (first, *others), strict=True):
+        assert scores(future) == expected(number, 4)
+    assert order == [1, -1, 2, -1, 3, -1]
 
 
 def test_closing_finishes_what_waits(fake: Fake) -> None:

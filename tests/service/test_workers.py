@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import os
 import signal
 from collections.abc import Coroutine
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+import cv2
 import pytest
 from PIL import Image as PillowImage
 
+import service.workers
 from detector.errors import LostWorker, TruncatedImage
 from detector.preparation import Preparation
 from detector.settings import Settings
@@ -94,6 +98,43 @@ def test_a_process_killed_while_idle_is_replaced() -> None:
         assert processes(workers) != [pid]
 
     run(work)
+
+
+@pytest.mark.parametrize(("failures", "lost"), [(1, 1), (3, 2)])
+def test_a_process_that_cannot_be_started(
+    monkeypatch: pytest.MonkeyPatch, failures: int, lost: int
+) -> None:
+    left = failures
+    start = ProcessPoolExecutor._adjust_process_count
+
+    def fail(pool: ProcessPoolExecutor) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise OSError(errno.EAGAIN, "no more processes")
+        start(pool)
+
+    async def work(workers: Workers) -> None:
+        os.kill(processes(workers)[0], signal.SIGKILL)
+        await asyncio.sleep(0.3)
+        monkeypatch.setattr(ProcessPoolExecutor, "_adjust_process_count", fail)
+        for _ in range(lost):
+            with pytest.raises(LostWorker, match="no process can be started"):
+                await workers("default", QUICK)
+        assert (await workers("default", QUICK)).image is not None
+
+    run(work)
+
+
+def test_what_a_library_says_stays_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing:
+        def source(self, data: bytes) -> None:
+            raise cv2.error("/a/path of this machine")
+
+    monkeypatch.setattr(service.workers, "_preparations", {"default": Failing()}, raising=False)
+    with pytest.raises(LostWorker) as lost:
+        service.workers._prepare("default", b"")
+    assert "path" not in str(lost.value)
 
 
 def test_an_image_nobody_waits_for_gives_its_place_back() -> None:
