@@ -1,12 +1,14 @@
 """The service under load: images a second, waiting times, and what HTTP itself costs.
 
     python benchmarks/serving.py [--images DIR] [--bundle NAME|DIR] [--presets fast default] \
-        [--clients 1 4 16] [--rounds 3] [--backend auto]
+        [--clients 1 4 16] [--requests 100] [--backend auto]
 
-`detector-serve` runs as a process of its own; each client sends photos one after another. One
-client is the throughput of one image at a time. "over" is the median of a client's waiting time
-less the stages that the answer names: HTTP, waiting lines and processes. "health" is the slowest
-answer but one in a hundred to `GET /healthz`, asked for ten times a second meanwhile.
+`detector-serve` runs as a process of its own; each client sends photos one after another. "direct"
+is `Detector.detect` in this process, without any service. "in turn" is without batching: the most
+clients of all, of which one at a time sends. "over" is the median of a client's waiting time less
+the stages that the answer names: with one client HTTP and processes, else waiting lines, too.
+"health" is the slowest answer but one in a hundred to `GET /healthz`, asked for ten times a second
+meanwhile.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +32,13 @@ import httpx2
 import numpy as np
 import skimage.data
 
+from detector import Detector
+
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
 
 
 class Sent(NamedTuple):
-    """A request: the client's seconds, and those that the answer names."""
+    """A photo: the client's seconds, and those of the stages that the answer names."""
 
     seconds: float
     stages: float
@@ -45,42 +50,75 @@ def main() -> None:
     parser.add_argument("--bundle", default="voc20")
     parser.add_argument("--presets", nargs="+", default=["fast", "default"])
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
-    parser.add_argument("--rounds", type=int, default=3, help="photos that each client sends")
+    parser.add_argument("--requests", type=int, default=100, help="in each row")
     parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"))
     arguments = parser.parse_args()
     samples = [Path(skimage.data.__path__[0]) / name for name in SAMPLES]
     files = sorted(arguments.images.iterdir())[:64] if arguments.images else samples
     photos = [file.read_bytes() for file in files]
+    count, most = arguments.requests, max(arguments.clients)
     print("preset   clients  images/s    p50 s    p99 s   over ms  health ms")
+    for preset in arguments.presets:
+        sent = direct(arguments, preset, photos)
+        print(row(preset, "direct", len(sent) / sum(one.seconds for one in sent), sent))
     with serving("--bundle", arguments.bundle, "--backend", arguments.backend) as url:
-        load(url, arguments.presets[0], photos, clients=1, rounds=1)  # everything is warm
+        load(url, arguments.presets[0], photos, clients=1, count=1)  # everything is warm
         for preset in arguments.presets:
-            for clients in arguments.clients:
-                started = time.perf_counter()
+            for clients, in_turn in [*((c, False) for c in arguments.clients), (most, True)]:
+                send = partial(load, url, preset, photos, clients=clients, count=count)
                 with asking_for_health(url) as health:
-                    sent = load(url, preset, photos, clients=clients, rounds=arguments.rounds)
-                rate = len(sent) / (time.perf_counter() - started)
-                waits = [one.seconds for one in sent]
-                over = statistics.median(one.seconds - one.stages for one in sent)
-                p50, p99 = np.percentile(waits, [50, 99])
-                slowest = float(np.percentile(health, 99)) if health else float("nan")
-                print(
-                    f"{preset:<9}{clients:>7}{rate:>10.3f}{p50:>9.2f}{p99:>9.2f}"
-                    f"{1000 * over:>10.1f}{1000 * slowest:>11.1f}"
-                )
+                    started = time.perf_counter()
+                    sent = send(in_turn=in_turn)
+                    rate = len(sent) / (time.perf_counter() - started)
+                name = "in turn" if in_turn else str(clients)
+                print(row(preset, name, rate, sent, health))
+
+
+def row(
+    preset: str, clients: str, rate: float, sent: Sequence[Sent], health: Sequence[float] = ()
+) -> str:
+    over = statistics.median(one.seconds - one.stages for one in sent)
+    p50, p99 = np.percentile([one.seconds for one in sent], [50, 99])
+    slowest = float(np.percentile(health, 99)) if health else float("nan")
+    return (
+        f"{preset:<9}{clients:>7}{rate:>10.3f}{p50:>9.2f}{p99:>9.2f}"
+        f"{1000 * over:>10.1f}{1000 * slowest:>11.1f}"
+    )
+
+
+def direct(arguments: argparse.Namespace, preset: str, photos: Sequence[bytes]) -> list[Sent]:
+    """The detector's own time for one photo after another, in this process."""
+    sent = []
+    loaded = Detector.load(arguments.bundle, preset=preset, backend=arguments.backend)
+    with loaded as detector:
+        detector.detect(photos[0])
+        for photo in itertools.islice(itertools.cycle(photos), arguments.requests):
+            started = time.perf_counter()
+            result = detector.detect(photo)
+            sent.append(Sent(time.perf_counter() - started, sum(result.seconds.values())))
+    return sent
 
 
 def load(
-    url: str, preset: str, photos: Sequence[bytes], *, clients: int, rounds: int
+    url: str,
+    preset: str,
+    photos: Sequence[bytes],
+    *,
+    clients: int,
+    count: int,
+    in_turn: bool = False,
 ) -> list[Sent]:
-    """What so many clients meet, each of which sends so many photos."""
+    """What so many clients meet, which send so many photos together."""
+    turn = threading.Lock() if in_turn else nullcontext()
 
     def one(first: int) -> list[Sent]:
         sent = []
+        own = itertools.islice(itertools.cycle(photos), first, count, clients)
         with httpx2.Client(base_url=url, timeout=600) as client:
-            for photo in itertools.islice(itertools.cycle(photos), first, first + rounds):
+            for photo in own:
                 started = time.perf_counter()
-                answer = client.post("/detect", content=photo, params={"preset": preset})
+                with turn:
+                    answer = client.post("/detect", content=photo, params={"preset": preset})
                 answer.raise_for_status()
                 seconds = time.perf_counter() - started
                 stages = answer.json()["seconds"]
@@ -122,13 +160,17 @@ def serving(*options: str) -> Iterator[str]:
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     lines = iter(process.stderr)
+    reading = threading.Thread(target=lambda: list(lines))  # so that it never blocks
     try:
         found = next(f for line in lines if (f := re.search(r"running on (http://[\d.:]+)", line)))
-        threading.Thread(target=lambda: list(lines), daemon=True).start()  # so it never blocks
+        reading.start()
         yield found[1]
     finally:
         process.terminate()
         process.wait()
+        if reading.is_alive():
+            reading.join()
+        process.stderr.close()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import httpx2
 import pytest
 from PIL import Image as PillowImage
 
+from benchmarks.soak import soak
 from detector.bundle import Bundle
 from service.command import command
 from service.settings import ServeSettings
@@ -139,6 +140,13 @@ def test_no_process_is_left_after_a_kill(tiny_bundle: Bundle) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("worker processes outlive the service")
+
+
+def test_a_short_soak(tiny_bundle: Bundle) -> None:
+    """Under load with a worker killed in the middle; `benchmarks/soak.py` has the long form."""
+    _, _, statuses = soak(15, 4, "--bundle", str(tiny_bundle.directory))
+    assert statuses[200] > 20
+    assert statuses[400] > 5
 
 
 def test_a_line_of_json_for_each_request(tiny_bundle: Bundle) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
@@ -22,7 +24,7 @@ from tests.conftest import scene
 from tests.service.conftest import Running, serving
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-FINE = {200, 400, 413, 415, 422, 503, 504}
+FINE = {200, 400, 408, 413, 415, 422, 503, 504}
 
 
 def image(seed: int, form: str) -> bytes:
@@ -98,6 +100,26 @@ def uploads(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
         mutate: Callable[[bytes, np.random.Generator], bytes]
         mutate = MUTATIONS[rng.integers(len(MUTATIONS))]
         yield sent(mutate(data, rng), rng)
+
+
+def misbehave(url: str, seed: int) -> int:
+    """Send fewer bytes than declared, and wait or go; or send more. The answer's status."""
+    rng = np.random.default_rng(seed)
+    address, data = urlsplit(url), image(seed % 50, "PNG")
+    declared = len(data) + int(rng.integers(-len(data) + 1, len(data)))
+    head = f"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-length: {declared}\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=60) as sender:
+        sender.sendall(f"{head}connection: close\r\n\r\n".encode() + data)
+        answer = sender.recv(65536)
+    return int(answer.split()[1])
+
+
+def test_clients_that_misbehave(tiny_bundle: Bundle) -> None:
+    with serving(tiny_bundle, upload_deadline=0.3) as running:
+        statuses = {misbehave(running.url, seed) for seed in range(12)}
+        with running.client() as client:
+            assert client.get("/readyz").status_code == 200
+    assert {400, 408} <= statuses <= FINE
 
 
 def test_mutated_uploads(running: Running) -> None:
