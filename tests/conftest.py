@@ -153,11 +153,11 @@ def scene(seed: int, width: int = 120, height: int = 90) -> Image:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder with three photos, one of them in a subfolder."""
+    """A folder with three photos, one of them in a subfolder; low ones have quick proposals."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     for number, name in enumerate(["a.png", "b c é.png", "more/d.png"]):
-        PillowImage.fromarray(scene(number)).save(folder / name)
+        PillowImage.fromarray(scene(number, height=24)).save(folder / name)
     return folder
 
 
@@ -171,7 +171,7 @@ def paint(folder: Path, count: int) -> Path:
     annotations = []
     for number in range(count):
         rng = np.random.default_rng(number)
-        photo = rng.integers(100, 140, (HEIGHT, WIDTH, 3), np.uint8)
+        photo = np.full((HEIGHT, WIDTH, 3), rng.integers(100, 140, 3), np.uint8)
         for label, colour in enumerate(COLOURS.values()):
             w, h = rng.integers(25, 45, 2)
             x, y = 50 * label + rng.integers(0, 50 - w + 1), rng.integers(0, HEIGHT - h + 1)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from detector.errors import (
     DetectorError,
     FormatError,
     ImageError,
-    LostWorker,
     SettingsError,
     TruncatedImage,
 )
@@ -36,12 +34,6 @@ def test_every_error_is_in_the_hierarchy() -> None:
     defined = {kind for kind in vars(errors).values() if isinstance(kind, type)}
     assert {kind for kind in defined if issubclass(kind, Exception)} == set(ALL)
     assert len(IMAGE_ERRORS) >= 8
-
-
-def test_codes_are_distinct_and_fit_for_addresses() -> None:
-    codes = [kind.code for kind in ALL]
-    assert len(set(codes)) == len(codes)
-    assert all(re.fullmatch("[a-z]+(-[a-z]+)*", code) for code in codes)
 
 
 def test_codes_in_files_and_problem_details_are_stable() -> None:
@@ -112,8 +104,3 @@ def test_errors_of_images_can_be_sent_to_other_processes(
     assert type(copy) is kind
     assert vars(copy) == vars(error)
     assert (str(copy), copy.code) == (str(error), kind.code)
-
-
-def test_a_worker_that_died_is_an_error_of_its_image() -> None:
-    with pytest.raises(ImageError, match=r"^a\.jpg: died$"):
-        raise LostWorker("a.jpg", "died")

@@ -30,10 +30,17 @@ def test_shapes(size: int) -> None:
 
 def test_boxes_start_at_their_priors(network: Localiser) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    boxes, logits = LocaliserBackend(network, Normalisation(), CPU, "float32")(pictures)
+    boxes, _ = LocaliserBackend(network, Normalisation(), CPU, "float32")(pictures)
     np.testing.assert_allclose(boxes[0], PRIORS, atol=0.1)
-    expected = 1 / (1 + np.exp(-logits))
-    np.testing.assert_allclose(expected, min(0.5, OBJECTS / 3), atol=0.2)
+
+
+def test_confidences_start_at_the_share_of_priors_that_have_an_object() -> None:
+    torch.manual_seed(0)
+    many = recipe().model_copy(update={"priors": 30})
+    network = Localiser(many, np.tile(PRIORS, (10, 1))).eval()
+    with torch.inference_mode():
+        _, logits = network(torch.zeros(2, 3, 64, 64))
+    np.testing.assert_allclose(logits.sigmoid(), OBJECTS / 30, atol=0.02)
 
 
 def test_locations_are_float32_in_either_precision(network: Localiser) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import signal
 import socket
@@ -150,7 +149,7 @@ def test_a_short_soak(tiny_bundle: Bundle) -> None:
 
 
 def test_a_line_of_json_for_each_request(tiny_bundle: Bundle) -> None:
-    with started(tiny_bundle) as (process, url):
+    with started(tiny_bundle, "--set", "service.drain_notice=0") as (process, url):
         httpx2.get(f"{url}/healthz")
         httpx2.post(f"{url}/detect", content=b"x", headers={"x-request-id": "mine-1"})
         assert httpx2.post(f"{url}/detect", content=BROKEN_TIFF).status_code == 400
@@ -206,18 +205,12 @@ def test_wrong_ports(port: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "must be a port, 0 to 65535" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken(tiny_bundle: Bundle) -> None:
+def test_a_port_that_is_taken(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the command takes SIGTERM for itself
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        ended = subprocess.run(
-            [
-                *(sys.executable, "-m", "service.command", "--bundle"),
-                *(str(tiny_bundle.directory), "--port", str(port), "--quiet"),
-            ],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | {"DETECTOR_API_KEYS": ""},
-        )
-    assert ended.returncode == 2
-    assert f"error: cannot serve on 127.0.0.1:{port}" in ended.stderr
+        arguments = ["--bundle", str(tiny_bundle.directory), "--port", str(port), "--quiet"]
+        assert command(arguments) == 2
+    assert f"error: cannot serve on 127.0.0.1:{port}" in capsys.readouterr().err

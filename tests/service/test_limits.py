@@ -9,6 +9,7 @@ import pytest
 
 from detector.bundle import Bundle
 from tests.service.conftest import Running, serving
+from tests.service.test_workers import SLOW
 
 LIMIT = 10_000
 
@@ -90,16 +91,34 @@ def test_broken_lengths(small: Running, head: str) -> None:
         assert client.get("/readyz").status_code == 200
 
 
-def test_a_client_that_leaves_frees_its_place(small: Running) -> None:
-    address = urlsplit(small.url)
-    for _ in range(5):
-        sender = socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
-        sender.sendall(b"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nI am")
-        sender.close()
-    with small.client() as client:
-        for _ in range(100):
-            if "detector_running_requests 0.0" in client.get("/metrics").text:
-                break
-            time.sleep(0.05)
-        else:
-            raise AssertionError("places are still taken")
+def test_clients_that_leave_free_their_places(tiny_bundle: Bundle) -> None:
+    with serving(tiny_bundle, max_requests=5) as running, running.client() as client:
+
+        def wait_for(places: int) -> None:
+            for _ in range(100):
+                if f"detector_running_requests {places}.0" in client.get("/metrics").text:
+                    return
+                time.sleep(0.05)
+            raise AssertionError(f"there are never {places} places taken")
+
+        address = urlsplit(running.url)
+        senders = [
+            socket.create_connection((address.hostname, address.port), timeout=10) for _ in range(5)
+        ]
+        for sender in senders:
+            sender.sendall(b"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nI am")
+        wait_for(5)
+        refused = client.post("/detect", content=b"x")
+        assert (refused.status_code, refused.json()["type"]) == (503, "busy")
+        assert int(refused.headers["retry-after"]) > 0
+        for sender in senders:
+            sender.close()
+        wait_for(0)
+        assert client.post("/detect", content=b"x").status_code == 400
+
+
+def test_a_deadline(tiny_bundle: Bundle) -> None:
+    with serving(tiny_bundle, deadline=0.1) as running, running.client() as client:
+        late = client.post("/detect", content=SLOW)
+        assert (late.status_code, late.json()["type"]) == (504, "deadline")
+        assert "detector_running_requests 0.0" in client.get("/metrics").text

@@ -23,18 +23,19 @@ def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, me
     with torch.inference_mode():
         logits = tiny_bundle.network(described)(crops.permute(0, 3, 1, 2))
         expected = logits.softmax(dim=1).numpy()
-    exact = OpenVINOBackend(tiny_bundle.network(described), 64, "float32")
+    exact = OpenVINOBackend(tiny_bundle.network(described), 64, "float32", described.sha256)
     for count in (7, 1, 4):
         np.testing.assert_allclose(exact(crops[:count]), expected[:count], atol=1e-5)
     for place, crop in enumerate(crops):  # bit for bit, wherever it stands
         assert (exact(crop[None])[0] == exact(crops)[place]).all()
-    near = OpenVINOBackend(tiny_bundle.network(described), 64, "bfloat16")(crops)
+    near = OpenVINOBackend(tiny_bundle.network(described), 64, "bfloat16", described.sha256)(crops)
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-5)
 
 
 def test_threads_share_a_network(tiny_bundle: Bundle) -> None:
-    network = OpenVINOBackend(tiny_bundle.network(tiny_bundle.manifest.members[0]), 64, "float32")
+    member = tiny_bundle.manifest.members[0]
+    network = OpenVINOBackend(tiny_bundle.network(member), 64, "float32", member.sha256)
     torch.manual_seed(0)
     batches = [50 * torch.randn(20, 64, 64, 3) for _ in range(8)]
     expected = [network(crops) for crops in batches]
@@ -91,10 +92,10 @@ def test_multiboxes_network(multibox_bundle: Bundle) -> None:
     expected = reference(pictures)
     bounds: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 0.02}
     for precision, bound in bounds.items():
-        found = OpenVINOLocaliser(network, recipe, 5, precision)(pictures)
+        found = OpenVINOLocaliser(network, recipe, 5, precision, recipe.sha256)(pictures)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == np.float32
             np.testing.assert_allclose(ours, theirs, atol=bound)
     network.priors[:] += 1 / 4096  # a step that bfloat16 has not
-    moved, _ = OpenVINOLocaliser(network, recipe, 5, "bfloat16")(pictures)
+    moved, _ = OpenVINOLocaliser(network, recipe, 5, "bfloat16", recipe.sha256)(pictures)
     np.testing.assert_allclose(moved - found[0], 1 / 4096, rtol=1e-2)

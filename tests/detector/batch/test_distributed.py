@@ -33,11 +33,21 @@ from tests.conftest import scene
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 
+QUICK_TO_NOTICE = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 5000,
+    "health_check_failure_threshold": 3,
+}
+"""That a machine is lost; Ray's own defaults take a quarter of a minute."""
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
-        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+        head = {"num_cpus": 2, "_system_config": QUICK_TO_NOTICE}
+        made = Cluster(initialize_head=True, head_node_args=head)
         made.add_node(num_cpus=2)
         ray.init(address=made.address, log_to_driver=False)
         yield made
@@ -110,19 +120,19 @@ def readers(file: Path) -> set[int]:
 
 
 def test_what_a_lost_machine_had_in_hand_is_done_again(
-    cluster: Cluster, engine: RayEngine, tmp_path: Path
+    cluster: Cluster, multibox_bundle: Bundle, tmp_path: Path
 ) -> None:
     photos = tmp_path / "photos"
     photos.mkdir()
     for number in range(24):
-        PillowImage.fromarray(scene(number)).save(photos / f"{number}.png")
+        PillowImage.fromarray(scene(number, height=24)).save(photos / f"{number}.png")
     machine = cluster.add_node(num_cpus=2)
 
     def pull_the_plug(finished: int, _: int) -> None:
         if finished == 4:
             cluster.remove_node(machine, allow_graceful=False)
 
-    with RayEngine(engine.bundle, engine.settings, backend="torch") as larger:
+    with RayEngine(multibox_bundle, Settings(), backend="torch") as larger:
         out = tmp_path / "dets.json"
         summary = run(larger, find_images([str(photos)]), Outputs(out), progress=pull_the_plug)
     assert (summary.computed, summary.failures) == (24, [])
@@ -177,7 +187,7 @@ def test_command_starts_a_cluster_of_its_own(
     )
     assert there.returncode == 0, there.stderr
     assert "Traceback" not in there.stderr
-    assert subprocess.run([*program, str(tmp_path / "local.json")]).returncode == 0
+    assert command([*program[3:], str(tmp_path / "local.json")]) == 0
     assert (tmp_path / "ray.json").read_bytes() == (tmp_path / "local.json").read_bytes()
 
 

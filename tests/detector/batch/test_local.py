@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from detector.batch import local
 from detector.batch.local import Task, default_workers, prepare_ahead
-from detector.cores import available_cores
 from detector.errors import LostWorker, NotAnImage, WorkerError
 from detector.preparation import Preparation, Prepared
 from detector.settings import Settings
@@ -143,5 +143,9 @@ def is_alive(pid: int) -> bool:
     return bool(state.stdout.strip()) and not state.stdout.strip().startswith("Z")
 
 
-def test_default_leaves_a_core_to_the_classifier() -> None:
-    assert default_workers() == max(1, available_cores() - 1)
+@pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 1), (8, 7)])
+def test_default_leaves_a_core_to_the_classifier(
+    cores: int, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "available_cores", lambda: cores)
+    assert default_workers() == workers

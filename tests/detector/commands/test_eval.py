@@ -15,11 +15,11 @@ def truth(photos: Path, tmp_path: Path) -> Path:
     names = ["a.png", "b c é.png", "more/d.png"]
     content = {
         "images": [
-            {"id": n, "file_name": name, "width": 120, "height": 90} for n, name in enumerate(names)
+            {"id": n, "file_name": name, "width": 120, "height": 24} for n, name in enumerate(names)
         ],
         "categories": [{"id": 3, "name": "cat"}, {"id": 5, "name": "cow"}],
         "annotations": [
-            {"id": n, "image_id": n, "category_id": 3, "bbox": [0, 0, 120, 90], "difficult": 0}
+            {"id": n, "image_id": n, "category_id": 3, "bbox": [0, 0, 120, 24], "difficult": 0}
             for n in range(3)
         ],
     }
@@ -58,8 +58,8 @@ def test_detects_first_and_goes_on(
 
 
 def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = {"label": "cat", "score": 0.9, "box": [0, 0, 120, 90]}
-    image = {"file": "a.png", "width": 120, "height": 90, "detections": [found]}
+    found = {"label": "cat", "score": 0.9, "box": [0, 0, 120, 24]}
+    image = {"file": "a.png", "width": 120, "height": 24, "detections": [found]}
     detections = tmp_path / "dets.json"
     content = {"format": "detections/1", "classes": ["cat"], "images": [image]}
     detections.write_text(json.dumps(content))
@@ -121,9 +121,9 @@ def test_folder_of_images_is_needed(truth: Path, capsys: pytest.CaptureFixture[s
 
 
 XML = (
-    "<annotation><size><width>120</width><height>90</height></size>"
+    "<annotation><size><width>120</width><height>24</height></size>"
     "<object><name>n02121808</name><bndbox>"
-    "<xmin>10</xmin><xmax>80</xmax><ymin>20</ymin><ymax>70</ymax></bndbox></object></annotation>"
+    "<xmin>10</xmin><xmax>80</xmax><ymin>5</ymin><ymax>20</ymax></bndbox></object></annotation>"
 )
 
 
@@ -194,7 +194,7 @@ def test_malformed_submissions(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     file = tmp_path / "submission.txt"
-    file.write_text(f"1 59 0.9 10 20 80 70\n{line}\n2 59 0.9 10 20 80 70\n")
+    file.write_text(f"1 59 0.9 10 5 80 20\n{line}\n2 59 0.9 10 5 80 20\n")
     arguments = ["--ilsvrc-det", "val", "--data-root", str(ilsvrc_root)]
     assert command([*arguments, "--detections", str(file)]) == 2
     (error,) = capsys.readouterr().err.splitlines()
@@ -205,11 +205,11 @@ def test_malformed_submissions(
 def test_ilsvrc_submissions_of_all_formats(
     ilsvrc_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    box = {"label": "cat", "score": 0.9, "box": [10, 20, 81, 71]}
-    entry = {"file": "val/a.JPEG", "width": 120, "height": 90, "detections": [box]}
+    box = {"label": "cat", "score": 0.9, "box": [10, 5, 81, 21]}
+    entry = {"file": "val/a.JPEG", "width": 120, "height": 24, "detections": [box]}
     native = {"format": "detections/1", "classes": ["cat"], "images": [entry]}
-    result = {"image_id": 1, "category_id": 59, "bbox": [10, 20, 71, 51], "score": 0.9}
-    files = {"a.txt": "1 59 0.9 10 20 80 70", "b.json": native, "c.json": [result]}
+    result = {"image_id": 1, "category_id": 59, "bbox": [10, 5, 71, 16], "score": 0.9}
+    files = {"a.txt": "1 59 0.9 10 5 80 20", "b.json": native, "c.json": [result]}
     for name, content in files.items():
         file = tmp_path / name
         file.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -226,7 +226,7 @@ def test_ilsvrc_submissions_of_all_formats(
     empty.touch()
     assert command([*arguments[:-1], str(empty)]) == 0
     assert json.loads((tmp_path / "scores.json").read_text())["mean_ap"] == 0
-    empty.write_text("1 59 0.9 80 20 10 70\n")
+    empty.write_text("1 59 0.9 80 5 10 20\n")
     assert command([*arguments[:-1], str(empty)]) == 0
     assert "warning: 1 boxes end before they begin" in capsys.readouterr().err
 
@@ -263,9 +263,9 @@ def test_voc_tree_and_comparison(
             "<size>", f"<filename>{name}</filename><size>"
         )
         (root / "Annotations" / f"{name}.xml").write_text(text)
-    for folder, first in (("good", "a 0.9 10 20 80 70"), ("bad", "a 0.9 1 1 5 5")):
+    for folder, first in (("good", "a 0.9 10 5 80 20"), ("bad", "a 0.9 1 1 5 5")):
         (tmp_path / folder).mkdir()
-        lines = f"{first}\nb 0.8 10 20 80 70\n"
+        lines = f"{first}\nb 0.8 10 5 80 20\n"
         (tmp_path / folder / "comp4_det_test_cat.txt").write_text(lines)
     scores = tmp_path / "scores.json"
     arguments = ["--voc", "2012", "--data-root", str(root), "--json", str(scores)]
@@ -283,7 +283,7 @@ def test_voc_tree_and_comparison(
 
 def test_coco_rule(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = tmp_path / "results.json"
-    found = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 120, 90], "score": 0.9}
+    found = {"image_id": 1, "category_id": 3, "bbox": [0, 0, 120, 24], "score": 0.9}
     results.write_text(json.dumps([found]))
     scores = tmp_path / "scores.json"
     arguments = ["--coco", str(truth), "--rule", "coco", "--detections", str(results)]
@@ -298,7 +298,7 @@ def test_coco_rule(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_report(truth: Path, photos: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.json"
     results.write_text(
-        json.dumps([{"image_id": 1, "category_id": 5, "bbox": [0, 0, 120, 90], "score": 0.9}])
+        json.dumps([{"image_id": 1, "category_id": 5, "bbox": [0, 0, 120, 24], "score": 0.9}])
     )
     arguments = ["--coco", str(truth), "--rule", "coco", "--detections", str(results)]
     assert command([*arguments, "--images", str(photos), "--report", str(tmp_path / "r")]) == 0

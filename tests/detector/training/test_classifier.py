@@ -66,12 +66,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def recipe(steps: int = 4, **optimisation: object) -> ClassifierTraining:
+def recipe(
+    steps: int = 4, batch_size: int = 6, checkpoint_every: int = 2, **optimisation: object
+) -> ClassifierTraining:
     return ClassifierTraining.model_validate(
         {
             "crop_size": 96,
             "architecture": {"width": 0.125, "normalisation": "batchnorm"},
-            "patches": {"batch_size": 6},
+            "patches": {"batch_size": batch_size},
             "augmentation": {"distortion": 0.1},
             "optimisation": {
                 "steps": steps,
@@ -80,16 +82,17 @@ def recipe(steps: int = 4, **optimisation: object) -> ClassifierTraining:
                 "precision": "float32",
                 **optimisation,
             },
-            "run": {"log_every": 1, "checkpoint_every": 2},
+            "run": {"log_every": 1, "checkpoint_every": checkpoint_every},
         }
     )
 
 
 def test_it_learns_colours(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    accuracy = train(recipe(steps=60, averaging=0.5), folder, out, validation=folder, device="cpu")
+    longer = recipe(40, 12, 1000, averaging=0.5, momentum=0.5, trunk_rate=0.05)
+    accuracy = train(longer, folder, out, validation=folder, device="cpu")
     losses = [json.loads(line).get("loss") for line in (out / LOG).read_text().splitlines()]
-    assert sum(losses[50:60]) < 0.5 * sum(losses[:10])
+    assert sum(losses[30:40]) < 0.5 * sum(losses[:10])
     assert accuracy == {"images": 6, "top1": 1.0, "top5": 1.0}
     assert read_labels(out / LABELS) == ["blue", "red"]
     assert not [name for name in load_file(out / WEIGHTS) if name.startswith("loss")]

@@ -65,7 +65,8 @@ def test_what_a_training_leaves(
     assert read == summary.multibox
     assert (read.size, read.priors) == (64, 6)
     assert read.training["data"]["boxes"] == 8
-    assert 0 <= read.training["scores"]["coverage"] <= 1
+    assert read.training["scores"]["images"] == 4
+    assert 0 < read.training["scores"]["boxes"] <= 6
     weights = load_file(tmp_path / WEIGHTS)
     assert weights["priors"].shape == (6, 4)
     assert ((weights["priors"] >= 0) & (weights["priors"] <= 1)).all()
@@ -75,12 +76,17 @@ def test_what_a_training_leaves(
 def test_it_learns(
     matching: str, data: DataSet, recipe: MultiBoxTraining, start: Path, tmp_path: Path
 ) -> None:
-    optimisation = {"steps": 120, "trunk_rate": 0.01, "head_rate": 0.03, "precision": "float32"}
-    changes = {"optimisation": optimisation, "pictures": {"whole": 1.0, "batch_size": 8}}
+    optimisation = {"steps": 80, "trunk_rate": 0.003, "head_rate": 0.03, "precision": "float32"}
+    changes = {
+        "optimisation": optimisation,
+        "pictures": {"whole": 1.0, "batch_size": 8},
+        "augmentation": {"mirror": False},
+        "run": {"log_every": 1},
+    }
     longer = recipe.model_dump() | changes | {"matching": matching}
     train(MultiBoxTraining.model_validate(longer), data, start, tmp_path, device="cpu")
     values = losses(tmp_path)
-    assert sum(values[-10:]) < 0.85 * sum(values[:10])
+    assert sum(values[-10:]) < 0.8 * sum(values[:10])
 
 
 def test_resumed_ends_with_the_same_weights(

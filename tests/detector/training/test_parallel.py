@@ -84,7 +84,8 @@ def test_torchrun_trains_one_network(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"),
             *("-m", "detector.commands.train", "regions", *map(str, files)),
-            *("--cache", str(painted.parent), "--device", "cpu", "--validation", str(painted)),
+            *("--cache", str(painted.parent), "--validation", str(painted)),
+            *("--device", "cpu", "--backend", "torch"),
         ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -67,7 +67,6 @@ def test_from_annotations_to_a_detector(
         "difficult": 0,
     }
     assert facts["scores"]["images"] == 4
-    assert 0 <= facts["scores"]["mean_ap"] <= 1
     log = [json.loads(line) for line in (out / LOG).read_text().splitlines()]
     assert [line["step"] for line in log] == [1, 2, 3, 4, 5, 6, 6]
     assert log[-1]["mean_ap"] == facts["scores"]["mean_ap"]
@@ -95,8 +94,9 @@ def test_from_annotations_to_a_detector(
 
 
 def test_it_learns(painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path) -> None:
-    optimisation = {"steps": 60, "head_rate": 0.02, "precision": "float32", "averaging": 0.0}
-    longer = RegionTraining.model_validate(recipe.model_dump() | {"optimisation": optimisation})
+    optimisation = {"steps": 40, "head_rate": 0.1, "precision": "float32", "averaging": 0.0}
+    changes = {"optimisation": optimisation, "run": {"log_every": 1}}
+    longer = RegionTraining.model_validate(recipe.model_dump() | changes)
     train(longer, data_set(painted), start, tmp_path / "a", cache=painted.parent, device="cpu")
     log = (tmp_path / "a" / LOG).read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in log]
@@ -122,7 +122,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(
 
     def arguments(out: Path) -> list[str]:
         files = ["--config", training, "--data", painted, "--weights", start, "--out", out]
-        options = ["--cache", painted.parent, "--device", "cpu", "--set", "optimisation.steps=40"]
+        options = ["--cache", painted.parent, "--device", "cpu", "--set", "optimisation.steps=20"]
         return ["regions", *map(str, files), *map(str, options)]
 
     assert command([*arguments(tmp_path / "whole"), "--quiet"]) == 0

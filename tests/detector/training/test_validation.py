@@ -48,7 +48,7 @@ def validator(held_out: list[Photo], out: Path, **counts: int) -> Validator:
         recipe,
         out=out,
         device=torch.device("cpu"),
-        backend="auto",
+        backend="torch",
         reports=silence,
     )
 
