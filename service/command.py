@@ -77,12 +77,13 @@ def _serve(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(settings.to_toml(), end="")
         return DONE
+    keys = read_keys(arguments.api_keys)
     from detector.pipeline import Detector
     from service.app import create_app
 
     most = settings.detector().replace(classifier={"members": "all"})
     detector = Detector(bundle, most, device=arguments.device, backend=arguments.backend)
-    service, keys = settings.service, read_keys(arguments.api_keys)
+    service = settings.service
     names = dict.fromkeys((arguments.preset, *service.presets))
     presets = {name: read(name).detector() for name in names}
     app = create_app(lambda: detector, service, presets=presets, keys=keys)
