@@ -114,7 +114,7 @@ class Scheduler:
         """
         with self._changed:
             waiting = len(self._jobs)
-            regions = sum(job.left for job in self._jobs)
+            regions = self._regions()
             area = sum(job.pixels for job in self._jobs)
         limits = self._settings
         if waiting and (
@@ -151,7 +151,7 @@ class Scheduler:
             if self._closed:
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the service is closing")
             self._jobs.append(job)
-            self._metrics.waiting.set(sum(one.left for one in self._jobs))
+            self._metrics.waiting.set(self._regions())
             self._changed.notify()
         return job.future
 
@@ -161,6 +161,10 @@ class Scheduler:
             self._closed = True
             self._changed.notify()
         self._thread.join()
+
+    def _regions(self) -> int:
+        """How many regions wait."""
+        return sum(job.left for job in self._jobs)
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
@@ -174,7 +178,7 @@ class Scheduler:
         with self._changed:
             while True:
                 self._jobs = deque(job for job in self._jobs if not job.future.done())
-                self._metrics.waiting.set(sum(job.left for job in self._jobs))
+                self._metrics.waiting.set(self._regions())
                 if not self._jobs:
                     if self._closed:
                         return None
