@@ -7,7 +7,9 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from detector.bundle import Bundle
 from detector.card import WEIGHTS
@@ -266,3 +268,45 @@ def test_classes_of_a_tree_are_those_to_train_on(
     assert train.command([*arguments, "--validation", "val"]) == 2
     message = f"unknown class 'bird'; there are {', '.join(classes)} in "
     assert message in capsys.readouterr().err
+
+
+def test_a_trunk_from_scratch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a training says of its network, the evaluation of the weights says as well."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for name, colour in (("red", (220, 30, 30)), ("green", (30, 200, 40)), ("blue", (30, 30, 220))):
+        Path("photos", name).mkdir(parents=True)
+        for number in range(2):
+            photo = np.uint8(colour) + random.integers(0, 35, (40, 60, 3), np.uint8)
+            PillowImage.fromarray(photo).save(Path("photos", name, f"{number}.png"))
+    recipe = ["patches.batch_size=4", "optimisation.steps=2", "optimisation.precision=float32"]
+    files = ["--data", "photos", "--validation", "photos", "--out", "trunk", "--device", "cpu"]
+    settings = [word for setting in recipe for word in ("--set", setting)]
+    assert train.command(["classifier", *files, *settings]) == 0
+    said = json.loads(Path("trunk/training.json").read_text())["accuracy"]
+    files = ["--weights", "trunk/weights.safetensors", "--labels", "trunk/labels.txt"]
+    options = [
+        "--crops",
+        "1",
+        "10",
+        "--backend",
+        "torch",
+        "--json",
+        "scores.json",
+        "--device",
+        "cpu",
+    ]
+    options += ["--set", "classifier.precision=float32"]
+    assert eval.command(["--classification", "photos", *files, *options]) == 0
+    content = json.loads(Path("scores.json").read_text())
+    assert (content["images"], content["precision"]) == (6, "float32")
+    one, ten = content["rows"]
+    assert one["accuracy"] == said
+    assert (one["crops"], ten["crops"], ten["cost"]) == (1, 10, 10)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].split()[:3] == ["1", "10", "10"]
+    arguments = ["--classification", "photos/red", *files]
+    assert eval.command(arguments) == 2
+    assert "has no image in subfolders named as the labels" in capsys.readouterr().err
