@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from detector.backends.choice import make_backend
 from detector.backends.pytorch import Precision, choose_precision
 from detector.bundle import Bundle
+from detector.cascade import Cascade
 from detector.commands.progress import Progress
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
@@ -42,10 +43,11 @@ from detector.formats.native import Entry
 from detector.formats.proposals import ProposalsFile
 from detector.images import load
 from detector.manifest import Member
-from detector.settings import Settings
+from detector.settings import DetectionSettings, Settings
 from proposals.types import Boxes
 
 CPU = torch.device("cpu")
+NMS_IOU = DetectionSettings().nms_iou
 
 Probabilities = NDArray[np.float32]
 """`[N, 1 + classes]`, of the boxes of an image."""
@@ -152,23 +154,21 @@ def print_table(
 ) -> None:
     """A row for each member, each ensemble and each cascade, against the best member."""
     count = len(passes)
-    rules: dict[str, Callable[[Stack], Probabilities]] = {
+    rules: dict[str, Callable[[Stack, Boxes], Probabilities]] = {
         f"member {number + 1}": partial(mean, first=number, last=number + 1)
         for number in range(count)
     }
     for size in range(2, count + 1):
         rules[f"mean of {size}"] = partial(mean, last=size)
     if count > 1:
-        rules[f"maximum of {count}"] = partial(np.max, axis=0)
+        rules[f"maximum of {count}"] = lambda stack, boxes: stack.max(axis=0)
+    asked: dict[str, list[NDArray[np.float32]]] = {}
     for threshold in thresholds:
-        regions = np.concatenate([np.stack([one[f] for one in passes]) for f in boxes], axis=1)
-        asked = cascaded(regions, threshold)[1].mean()
-        rules[f"cascade {threshold:g}: {asked:.2f}"] = partial(
-            lambda stack, threshold: cascaded(stack, threshold)[0], threshold=threshold
-        )
+        seen = asked[name := f"cascade {threshold:g}"] = []
+        rules[name] = partial(cascaded, cascade=Cascade(threshold, NMS_IOU), asked=seen)
     scored = {}
     for name, combine in rules.items():
-        together = {file: combine(np.stack([one[file] for one in passes])) for file in boxes}
+        together = {f: combine(np.stack([one[f] for one in passes]), b) for f, b in boxes.items()}
         scored[name] = score(truth, boxes, classes, together)
     best = max(list(scored)[:count], key=lambda name: scored[name][0].mean_ap or 0.0)
     draws = mean_ap_draws([ranked for _, ranked in scored.values()], len(truth.images), area)
@@ -179,27 +179,32 @@ def print_table(
         value = result.mean_ap or 0.0
         own = interval(value, draws[number])
         over = interval(value - (scored[best][0].mean_ap or 0.0), draws[number] - draws[place])
-        text = f"{name:<24}{value:>8.4f}{result.figures['mean_ap_11point']:>10.4f}"
+        members = f": {np.concatenate(asked[name]).mean():.2f}" if name in asked else ""
+        text = f"{name + members:<24}{value:>8.4f}{result.figures['mean_ap_11point']:>10.4f}"
         text += f"   {own.low:.4f}-{own.high:.4f}"
         if name != best:
             text += f"   {over.value:+.4f} ({over.low:+.4f} to {over.high:+.4f})"
         print(text)
 
 
-def mean(stack: Stack, first: int = 0, last: int | None = None) -> Probabilities:
+def mean(stack: Stack, boxes: Boxes, first: int = 0, last: int | None = None) -> Probabilities:
     chosen: Probabilities = stack[first:last].mean(axis=0)
     return chosen
 
 
-def cascaded(stack: Stack, threshold: float) -> tuple[Probabilities, NDArray[np.float32]]:
-    """As `Ensemble` has it: the mean of the members asked, and their number `[N, 1]`."""
-    total, asked = np.zeros_like(stack[0]), np.zeros((stack.shape[1], 1), np.float32)
-    goes_on = np.ones(stack.shape[1], np.bool_)
-    for probabilities in stack:
+def cascaded(
+    stack: Stack, boxes: Boxes, cascade: Cascade, asked: list[NDArray[np.float32]]
+) -> Probabilities:
+    """As `Ensemble` has it: the mean of the members asked, whose numbers `[N, 1]` are added."""
+    total, count = stack[0].copy(), np.ones((len(boxes), 1), np.float32)
+    goes_on = np.ones(len(boxes), np.bool_)
+    for probabilities in stack[1:]:
+        goes_on &= cascade.open(boxes, total / count)
         total[goes_on] += probabilities[goes_on]
-        asked[goes_on] += 1
-        goes_on &= total[:, 1:].max(axis=1) >= threshold * asked[:, 0]
-    return total / asked, asked
+        count[goes_on] += 1
+    asked.append(count)
+    mean: Probabilities = total / count
+    return mean
 
 
 def print_disagreement(passes: list[Mapping[str, Probabilities]]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from detector.ahead import Ahead
 from detector.backends import Backend
+from detector.cascade import Cascade
 from detector.crops import Pixels, cut, normalise
 from detector.manifest import Normalisation, Warp
 from proposals import Image
@@ -33,8 +34,8 @@ class Ensemble:
         classes: number of outputs, background included.
         batch_size: crops to a batch. The last one is filled up with grey crops, to this size or
             to the backend's whole parts. After an out-of-memory error it is halved, for good.
-        cascade: where the members asked so far give every class less than this in the mean, the
-            others are not asked, and that mean stands.
+        cascade: says which regions the next member is asked about; of the others the mean so far
+            stands. Without it all are asked about all.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Ensemble:
         *,
         classes: int,
         batch_size: int,
-        cascade: float = 0.0,
+        cascade: Cascade | None = None,
     ) -> None:
         self.members = list(members)
         self.normalisation = normalisation
@@ -65,22 +66,30 @@ class Ensemble:
         """The same for boxes of several images, which share batches."""
         if not parts:
             return []
-        ends = np.cumsum([len(boxes) for _, boxes in parts])
-        total = np.zeros((ends[-1], self.classes), np.float32)
-        asked = np.zeros((len(total), 1), np.float32)  # members that saw a region
+        ends = np.cumsum([len(boxes) for _, boxes in parts])[:-1]
+        if self.cascade is None:
+            return np.split(self._sum(self.members, parts) / len(self.members), ends)
+        total = self._sum(self.members[:1], parts)
+        asked = np.ones((len(total), 1), np.float32)  # members that saw a region
         goes_on = np.ones(len(total), np.bool_)
-        for members in [[member] for member in self.members] if self.cascade else [self.members]:
+        for member in self.members[1:]:
+            means = np.split(total / asked, ends)
+            goes_on &= np.concatenate(
+                [
+                    self.cascade.open(boxes, own)
+                    for (_, boxes), own in zip(parts, means, strict=True)
+                ]
+            )
             rest = [
-                (image, boxes[some])
-                for (image, boxes), some in zip(parts, np.split(goes_on, ends[:-1]), strict=True)
+                (image, boxes[own])
+                for (image, boxes), own in zip(parts, np.split(goes_on, ends), strict=True)
             ]
-            total[goes_on] += self._sum(members, rest)
-            asked[goes_on] += len(members)
-            goes_on &= total[:, 1:].max(axis=1) >= self.cascade * asked[:, 0]
-        return np.split(total / asked, ends[:-1])
+            total[goes_on] += self._sum([member], rest)
+            asked[goes_on] += 1
+        return np.split(total / asked, ends)
 
-    def limited(self, members: int | Literal["all"], cascade: float) -> Ensemble:
-        """The first so many members alone, with another threshold."""
+    def limited(self, members: int | Literal["all"], cascade: Cascade | None) -> Ensemble:
+        """The first so many members alone, with another cascade."""
         made = copy.copy(self)
         made.members = self.members if members == "all" else self.members[:members]
         made.cascade = cascade

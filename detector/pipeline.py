@@ -31,6 +31,7 @@ from detector.backends.pytorch import (
 from detector.batch.engines import LocalEngine
 from detector.batch.local import Task
 from detector.bundle import Bundle
+from detector.cascade import Cascade
 from detector.detections import Detection, select
 from detector.ensemble import Ensemble
 from detector.errors import ImageError, SettingsError
@@ -116,7 +117,7 @@ class Detector:
             bundle.manifest.normalisation,
             classes=1 + len(self.classes),
             batch_size=choose_batch_size(self.settings.classifier.batch_size, self.device),
-            cascade=self.settings.classifier.cascade,
+            cascade=_cascade(self.settings),
         )
         self.multibox = bundle.multibox(
             self.settings.multibox.count, self.device, self.precision, backend
@@ -158,8 +159,7 @@ class Detector:
         check_classes(settings, self.classes)
         made = copy.copy(self)
         made.settings = settings
-        classifier = settings.classifier
-        made.ensemble = self.ensemble.limited(classifier.members, classifier.cascade)
+        made.ensemble = self.ensemble.limited(settings.classifier.members, _cascade(settings))
         if self.multibox is not None:
             count = settings.multibox.count
             made.multibox = self.multibox.limited(count) if count else None
@@ -288,6 +288,11 @@ def _precision(
 ) -> Precision:
     integers = engine == "openvino" and bundle.has_ranges
     return choose_precision(settings.classifier.precision, device, integers=integers)
+
+
+def _cascade(settings: Settings) -> Cascade | None:
+    threshold = settings.classifier.cascade
+    return Cascade(threshold, settings.detections.nms_iou) if threshold else None
 
 
 def check_classes(settings: Settings, classes: tuple[str, ...]) -> None:

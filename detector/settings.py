@@ -83,9 +83,10 @@ class ClassifierSettings(Frozen):
 
     members: PositiveInt | Literal["all"] = "all"
     """How many of the bundle's networks look at each region, from the first on."""
-    cascade: float = Field(0.0, ge=0, lt=1)
-    """Regions to which the networks so far give less than this in the mean, whatever the class, are
-    not shown to the others; 0 shows all to all."""
+    cascade: float = Field(0.05, ge=0, lt=1)
+    """Regions that can hardly become detections are not shown to the next network: those to which
+    the networks so far give less than this in the mean, whatever the class, and those clearly worse
+    than one that suppresses them. 0 shows all to all."""
     precision: Literal["auto", "int8", "bfloat16", "float32"] = "auto"
     """Of the networks' arithmetic. "auto" is the fastest that is native: "int8", with OpenVINO and
     a bundle that has the ranges for it, "bfloat16", or "float32"."""

@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detector.cascade import Cascade
 from detector.crops import Pixels, cut, normalise
 from detector.ensemble import Ensemble
 from detector.manifest import Normalisation, Warp
@@ -82,7 +83,7 @@ def test_smaller_batches_after_out_of_memory(
 ) -> None:
     first, second = Fake(), Fake(limit=3)
     ensemble = Ensemble([(first, WARP), (second, OTHER)], Normalisation(), classes=3, batch_size=8)
-    fewer = ensemble.limited(1, 0.0)
+    fewer = ensemble.limited(1, None)
     mean = (expected(image, boxes, WARP) + expected(image, boxes, OTHER)) / 2
     np.testing.assert_allclose(ensemble(image, boxes), mean, rtol=1e-5)
     assert second.batches == [2] * 5
@@ -119,8 +120,8 @@ class Sure(Fake):
         return np.stack([1 - value, value, 0 * value], axis=1).astype(np.float32)
 
 
-@pytest.mark.parametrize("cascade", [0.0, 0.3, 0.9])
-def test_a_member_sees_only_what_those_before_it_find(cascade: float) -> None:
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9])
+def test_a_member_sees_only_what_those_before_it_find(threshold: float) -> None:
     image = np.repeat(np.arange(25, 225, 20, dtype=np.uint8), 10)[None, :, None]
     image = np.ascontiguousarray(np.broadcast_to(image, (20, 100, 3)))
     boxes = np.array([[x, 0, x + 10, 20] for x in range(0, 100, 10)], np.float32)
@@ -128,10 +129,11 @@ def test_a_member_sees_only_what_those_before_it_find(cascade: float) -> None:
     warp = Warp(crop_size=64, context=0)
     first, second, third = Sure(1.0), Sure(0.5), Sure(0.2)
     members = [(first, warp), (second, warp), (third, warp.model_copy(update={"crop_size": 96}))]
+    cascade = Cascade(threshold, nms_iou=0.3)
     ensemble = Ensemble(members, plain, classes=3, batch_size=4, cascade=cascade)
     alone = np.arange(25, 225, 20) / 255
-    to_second = alone >= cascade
-    to_third = to_second & (alone * (1 + 0.5) / 2 >= cascade)
+    to_second = alone >= threshold
+    to_third = to_second & (alone * (1 + 0.5) / 2 >= threshold)
     asked = 1 + to_second.astype(int) + to_third
     expected = alone * np.array([1, 1.5, 1.7])[asked - 1] / asked
     np.testing.assert_allclose(ensemble(image, boxes)[:, 1], expected, rtol=1e-4)
@@ -140,7 +142,9 @@ def test_a_member_sees_only_what_those_before_it_find(cascade: float) -> None:
 
 def test_images_together(image: Image, boxes: NDArray[np.float32]) -> None:
     other = image[::-1].copy()
-    ensemble = Ensemble([(Fake(), WARP)], Normalisation(), classes=3, batch_size=4, cascade=0.1)
+    cascade = Cascade(0.1, nms_iou=0.3)
+    members = [(Fake(), WARP), (Fake(3), OTHER)]
+    ensemble = Ensemble(members, Normalisation(), classes=3, batch_size=4, cascade=cascade)
     parts = [(image, boxes[:3]), (other, boxes), (image, boxes[:0]), (image, boxes[5:])]
     for (photo, some), found in zip(parts, ensemble.together(parts), strict=True):
         np.testing.assert_array_equal(found, ensemble(photo, some))

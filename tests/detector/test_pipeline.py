@@ -10,6 +10,7 @@ from PIL import Image as PillowImage
 
 from detector import Detector, ImageError
 from detector.bundle import Bundle
+from detector.cascade import Cascade
 from detector.crops import cut, normalise
 from detector.ensemble import Ensemble
 from detector.errors import NotAnImage, SettingsError, UnreadableImage
@@ -37,7 +38,8 @@ def test_boxes_are_proposals_and_scores_the_members_mean(
     with PillowImage.open(photos / "a.png") as opened:
         image = np.asarray(opened)
     boxes = SelectiveSearch()(image).boxes
-    result = tiny_detector.detect(image)
+    every = Settings.read(assignments=["classifier.cascade=0"])
+    result = tiny_detector.under(every).detect(image)
     assert result.proposals == {"selective_search": len(boxes), "merged": len(boxes)}
     pixels = normalise(image, tiny_bundle.manifest.normalisation)
     index = {tuple(box): number for number, box in enumerate(boxes.tolist())}
@@ -85,7 +87,8 @@ def test_a_multibox_of_fewer_boxes_and_of_none(multibox_bundle: Bundle, photos: 
 def test_a_crops_probabilities_do_not_depend_on_its_neighbours(
     tiny_bundle: Bundle, photos: Path, precision: str
 ) -> None:
-    settings = Settings.read(assignments=[f"classifier.precision={precision}"])
+    assignments = [f"classifier.precision={precision}", "classifier.cascade=0"]
+    settings = Settings.read(assignments=assignments)
     rng = np.random.default_rng(0)
     with PillowImage.open(photos / "a.png") as opened:
         image = np.asarray(opened)
@@ -188,7 +191,7 @@ def test_members_can_be_fewer(tiny_bundle: Bundle, photos: Path) -> None:
         )
         expected = alone(image, boxes)
         for detector in (first, both.under(one)):
-            assert detector.ensemble.cascade == 0.5
+            assert detector.ensemble.cascade == Cascade(0.5, nms_iou=0.3)
             np.testing.assert_array_equal(detector.ensemble(image, boxes), expected)
         assert (both.ensemble(image, boxes) != expected).any()
 

@@ -279,7 +279,7 @@ def test_a_trunk_from_scratch(
     for name, colour in (("red", (220, 30, 30)), ("green", (30, 200, 40)), ("blue", (30, 30, 220))):
         Path("photos", name).mkdir(parents=True)
         for number in range(2):
-            photo = np.uint8(colour) + random.integers(0, 35, (40, 60, 3), np.uint8)
+            photo = np.array(colour, np.uint8) + random.integers(0, 35, (40, 60, 3), np.uint8)
             PillowImage.fromarray(photo).save(Path("photos", name, f"{number}.png"))
     recipe = ["patches.batch_size=4", "optimisation.steps=2", "optimisation.precision=float32"]
     files = ["--data", "photos", "--validation", "photos", "--out", "trunk", "--device", "cpu"]
