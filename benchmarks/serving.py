@@ -1,6 +1,6 @@
 """The service under load: images a second, waiting times, and what HTTP itself costs.
 
-    python benchmarks/serving.py [--images DIR] [--bundle NAME|DIR] [--presets fast default] \
+    python -m benchmarks.serving [--images DIR] [--bundle NAME|DIR] [--presets fast default] \
         [--clients 1 4 16] [--requests 100] [--backend auto]
 
 `detector-serve` runs as a process of its own; each client sends photos one after another. "direct"
@@ -30,11 +30,9 @@ from typing import NamedTuple
 
 import httpx2
 import numpy as np
-import skimage.data
 
+from benchmarks.stages import photos
 from detector import Detector
-
-SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
 
 
 class Sent(NamedTuple):
@@ -53,19 +51,17 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100, help="in each row")
     parser.add_argument("--backend", default="auto", choices=("auto", "torch", "openvino"))
     arguments = parser.parse_args()
-    samples = [Path(skimage.data.__path__[0]) / name for name in SAMPLES]
-    files = sorted(arguments.images.iterdir())[:64] if arguments.images else samples
-    photos = [file.read_bytes() for file in files]
+    files = [file.read_bytes() for file in photos(arguments.images)[:64]]
     count, most = arguments.requests, max(arguments.clients)
     print("preset   clients  images/s    p50 s    p99 s   over ms  health ms")
     for preset in arguments.presets:
-        sent = direct(arguments, preset, photos)
+        sent = direct(arguments, preset, files)
         print(row(preset, "direct", len(sent) / sum(one.seconds for one in sent), sent))
     with serving("--bundle", arguments.bundle, "--backend", arguments.backend) as url:
-        load(url, arguments.presets[0], photos, clients=1, count=1)  # everything is warm
+        load(url, arguments.presets[0], files, clients=1, count=1)  # everything is warm
         for preset in arguments.presets:
             for clients, in_turn in [*((c, False) for c in arguments.clients), (most, True)]:
-                send = partial(load, url, preset, photos, clients=clients, count=count)
+                send = partial(load, url, preset, files, clients=clients, count=count)
                 with asking_for_health(url) as health:
                     started = time.perf_counter()
                     sent = send(in_turn=in_turn)
@@ -86,13 +82,13 @@ def row(
     )
 
 
-def direct(arguments: argparse.Namespace, preset: str, photos: Sequence[bytes]) -> list[Sent]:
+def direct(arguments: argparse.Namespace, preset: str, files: Sequence[bytes]) -> list[Sent]:
     """The detector's own time for one photo after another, in this process."""
     sent = []
     loaded = Detector.load(arguments.bundle, preset=preset, backend=arguments.backend)
     with loaded as detector:
-        detector.detect(photos[0])
-        for photo in itertools.islice(itertools.cycle(photos), arguments.requests):
+        detector.detect(files[0])
+        for photo in itertools.islice(itertools.cycle(files), arguments.requests):
             started = time.perf_counter()
             result = detector.detect(photo)
             sent.append(Sent(time.perf_counter() - started, sum(result.seconds.values())))
@@ -102,7 +98,7 @@ def direct(arguments: argparse.Namespace, preset: str, photos: Sequence[bytes]) 
 def load(
     url: str,
     preset: str,
-    photos: Sequence[bytes],
+    files: Sequence[bytes],
     *,
     clients: int,
     count: int,
@@ -113,7 +109,7 @@ def load(
 
     def one(first: int) -> list[Sent]:
         sent = []
-        own = itertools.islice(itertools.cycle(photos), first, count, clients)
+        own = itertools.islice(itertools.cycle(files), first, count, clients)
         with httpx2.Client(base_url=url, timeout=600) as client:
             for photo in own:
                 started = time.perf_counter()
