@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -62,12 +63,29 @@ def _text(label: str, score: float) -> str:
     return f"{label} {score:.2f}"
 
 
-def save(picture: PillowImage.Image, path: Path) -> None:
-    """Write a picture as JPEG, made smaller if it is too large for one."""
+def save(picture: PillowImage.Image, path: Path, about: bytes) -> None:
+    """Write a picture as JPEG, made smaller if it is too large for one.
+
+    Args:
+        about: what it shows, whose digest is kept in it.
+    """
     if max(picture.size) > JPEG_LIMIT:
         picture.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
     with replacing(path) as file:
-        picture.save(file, format="JPEG", quality=90)
+        picture.save(file, format="JPEG", quality=90, comment=_digest(about))
+
+
+def is_about(path: Path, about: bytes) -> bool:
+    """Is there a picture that was saved as showing this?"""
+    try:
+        with PillowImage.open(path) as picture:
+            return picture.info.get("comment") == _digest(about)
+    except OSError:
+        return False
+
+
+def _digest(about: bytes) -> bytes:
+    return hashlib.sha256(about).hexdigest().encode()
 
 
 def colour(label: str, classes: Sequence[str]) -> tuple[int, int, int]:

@@ -100,6 +100,7 @@ class Ensemble:
     ) -> NDArray[np.float32]:
         """The sum of members' probabilities of all boxes: `float32 [all regions, classes]`."""
         total = np.zeros((sum(len(boxes) for _, boxes in parts), self.classes), np.float32)
+        before = self.batch_size
         by_warp: dict[Warp, list[Backend]] = {}
         for backend, warp in members:
             by_warp.setdefault(warp, []).append(backend)
@@ -117,6 +118,7 @@ class Ensemble:
                         done = end
                 except (torch.OutOfMemoryError, MemoryError):
                     if self.batch_size == 1:
+                        self._batch.crops = before  # it was not the batches
                         raise
                     self._batch.crops //= 2
                     logger.warning("out of memory: batches of %d crops from now", self.batch_size)

@@ -7,6 +7,7 @@ Messages are one line that says what was wrong and what is allowed.
 from __future__ import annotations
 
 from os import PathLike
+from typing import Self
 
 
 class DetectorError(Exception):
@@ -120,3 +121,8 @@ class LostWorker(ImageError):
     """The process that worked on the image died: out of memory, or a crash in a library."""
 
     code = "lost-worker"
+
+    @classmethod
+    def of(cls, name: str, error: Exception) -> Self:
+        """Of an error that ended the work on an image."""
+        return cls(name, f"could not be worked on: {str(error).strip() or 'out of memory'}")

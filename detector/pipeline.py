@@ -154,9 +154,18 @@ class Detector:
         """A detector of the same networks under other settings, but for precision and batch size.
 
         Raises:
-            SettingsError: a class is not the bundle's.
+            SettingsError: a class is not the bundle's, or networks are asked for that this detector
+                was loaded without.
         """
         check_classes(settings, self.classes)
+        asked, loaded = settings.classifier.members, len(self.ensemble.members)
+        there = len(self.bundle.manifest.members)
+        if (there if asked == "all" else min(asked, there)) > loaded:
+            raise SettingsError(
+                f"classifier.members {asked}: this detector was loaded with {loaded}"
+            )
+        if settings.multibox.count and self.multibox is None and self.bundle.manifest.multibox:
+            raise SettingsError("multibox.count: this detector was loaded without MultiBox")
         made = copy.copy(self)
         made.settings = settings
         made.ensemble = self.ensemble.limited(settings.classifier.members, _cascade(settings))

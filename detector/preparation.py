@@ -21,6 +21,9 @@ from detector.settings import Settings
 from detector.storage import StoredFile
 from proposals import ENGINES, Image, Proposals
 
+OUT_OF_MEMORY = (MemoryError, cv2.error)
+"""What numpy and OpenCV raise then; the latter, also otherwise, has one kind for all."""
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -79,9 +82,8 @@ class Preparation:
             return Prepared(seconds, digest, image, proposals, self._given_path is not None)
         except ImageError as error:
             return Prepared(seconds, digest, error=type(error)(name, error.message))
-        except (MemoryError, cv2.error) as error:  # the next run tries again: no digest
-            reason = str(error).strip() or "out of memory"
-            return Prepared(seconds, error=LostWorker(name, f"could not be worked on: {reason}"))
+        except OUT_OF_MEMORY as error:  # the next run tries again: no digest
+            return Prepared(seconds, error=LostWorker.of(name, error))
 
     def source(self, source: Source) -> Prepared:
         """Prepare anything that can be loaded as an image.

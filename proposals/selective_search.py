@@ -45,7 +45,9 @@ class SelectiveSearch:
         self.superpixels = superpixels
 
     def __call__(self, image: Image) -> Proposals:
-        """Proposals for an RGB `uint8 [H, W, 3]` image; none for strips thinner than 1:25."""
+        """Proposals for an RGB `uint8 [H, W, 3]` image; none for a wide strip thinner than
+        1:25, or an upright one than 1:50.
+        """
         return propose(image, lambda working: search(working, SCALES[self.superpixels]))
 
 

@@ -20,7 +20,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
-from detector import __version__
+from detector import __version__, googlenet, quantisation
 from detector.backends.pytorch import Precision, choose_precision
 from detector.cores import available_cores
 from detector.crops import Pixels, normalise
@@ -181,10 +181,12 @@ class _Moves(nn.Module):
 
 def _kept(module: nn.Module, shape: tuple[int, ...], about: object) -> ov.Model:
     """The module as OpenVINO has it, from the disk if it was there before."""
-    everything = about, ov.__version__, torch.__version__, __version__
+    sources = [Path(file).read_bytes() for file in (googlenet.__file__, quantisation.__file__)]
+    everything = about, ov.__version__, torch.__version__, __version__, sources
     name = hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
-    with suppress(OSError, RuntimeError):  # damaged, or there is no home
-        if (file := cache_folder() / f"{name}.xml").exists():
+    with suppress(OSError, RuntimeError):  # never kept, damaged, or there is no home
+        file = cache_folder() / f"{name}.xml"
+        if file.with_suffix(".sha256").read_bytes() == _digest(file):
             return ov.Core().read_model(file)
     model = _convert(module, shape)
     with suppress(OSError, RuntimeError):  # a disk that is full or not for writing
@@ -193,12 +195,20 @@ def _kept(module: nn.Module, shape: tuple[int, ...], about: object) -> ov.Model:
 
 
 def _keep(model: ov.Model, file: Path) -> None:
-    """Write a model aside, and then both of its files, the one that is looked for at last."""
+    """Write a model's two files, and the digest that says that they are whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=file.parent) as aside:
-        ov.save_model(model, Path(aside) / file.name, compress_to_fp16=False)
-        for part in (file.with_suffix(".bin"), file):
-            os.replace(Path(aside) / part.name, part)
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        aside = Path(folder) / file.name
+        ov.save_model(model, aside, compress_to_fp16=False)
+        aside.with_suffix(".sha256").write_bytes(_digest(aside))
+        for suffix in (".bin", ".xml", ".sha256"):
+            os.replace(aside.with_suffix(suffix), file.with_suffix(suffix))
+
+
+def _digest(file: Path) -> bytes:
+    """Of a model's two files."""
+    parts = [file.read_bytes(), file.with_suffix(".bin").read_bytes()]
+    return hashlib.sha256(b"".join(parts)).digest()
 
 
 def cache_folder() -> Path:

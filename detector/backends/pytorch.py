@@ -109,8 +109,8 @@ def choose_device(name: str) -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = "cuda" if gpus else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdecimal())):
+    kind, colon, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (colon and (kind == "cpu" or not number.isdecimal())):
         raise SettingsError(f"device {name!r}: allowed are auto, cpu, cuda and cuda:N")
     if kind == "cuda" and int(number or 0) >= gpus:
         raise SettingsError(f"device {name!r}: this machine has {gpus} GPUs that torch can use")

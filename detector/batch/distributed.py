@@ -1,6 +1,6 @@
 """A run on a Ray cluster: tasks prepare images, actors that hold the networks classify them.
 
-The driver reads no image. What is wrong with an image is its own failure; what a worker or a
+What is wrong with an image is its own failure; what a worker or a
 machine that dies had in hand is done again.
 """
 
@@ -18,7 +18,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
-from detector.batch.engines import Finished, given_fingerprint
+from detector.batch.engines import Finished, classify, given_fingerprint
 from detector.batch.local import Task
 from detector.bundle import Bundle
 from detector.errors import LostWorker, SettingsError, WorkerError
@@ -298,8 +298,7 @@ class _Classifier:
         name, prepared = pickle.loads(row["prepared"])
         try:
             _get(self._deaths.begin.remote(name))
-            prepared = self._detector.localise(prepared)
-            result = self._detector.finish(prepared)
+            ((prepared, result),) = classify(self._detector, [(name, prepared)])
         except LostWorker as error:
             prepared, result = Prepared({}, error=error), Result(error=error)
         self._deaths.end.remote(name)

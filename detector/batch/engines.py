@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from detector.batch.local import AHEAD, Task, prepare_ahead
 from detector.bundle import Bundle
-from detector.errors import FormatError
-from detector.preparation import Prepared
+from detector.errors import FormatError, LostWorker
+from detector.preparation import OUT_OF_MEMORY, Prepared
 from detector.settings import Settings
 
 if TYPE_CHECKING:
@@ -65,11 +65,32 @@ class LocalEngine:
             self._preparation, tasks, workers=self._workers, ahead=max(AHEAD, together)
         )
         while group := list(islice(stream, together)):
-            localised = [self._detector.localise(prepared) for _, prepared in group]
-            results = self._detector.finish_together(localised)
-            for (task, _), prepared, result in zip(group, localised, results, strict=True):
-                yield Finished(task, prepared, result)
-            del group, localised  # their images, before more are made
+            named = [(task.name, prepared) for task, prepared in group]
+            for (task, _), found in zip(group, classify(self._detector, named), strict=True):
+                yield Finished(task, *found)
+            del group, named, found  # their images, before more are made
+
+
+def classify(
+    detector: Detector, group: Sequence[tuple[str, Prepared]]
+) -> list[tuple[Prepared, Result]]:
+    """What is found in prepared images, which errors call by their names.
+
+    One that needs more memory than there is, alone too, is a failure, which the next run tries
+    again: it has no digest.
+    """
+    import torch
+
+    from detector.pipeline import Result
+
+    try:
+        localised = [detector.localise(prepared) for _, prepared in group]
+        return list(zip(localised, detector.finish_together(localised), strict=True))
+    except (*OUT_OF_MEMORY, torch.OutOfMemoryError) as error:
+        lost = LostWorker.of(group[0][0], error)
+    if len(group) > 1:  # not above, where the error still holds what filled the memory
+        return [found for one in group for found in classify(detector, [one])]
+    return [(Prepared({}, error=lost), Result(error=lost))]
 
 
 def given_fingerprint(given: Path | None) -> dict[str, str]:

@@ -27,14 +27,15 @@ def find_images(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> l
     """The images meant by `patterns`, sorted by name, each once.
 
     Args:
-        patterns: each a folder (searched recursively for files with an image's suffix, hidden
-            ones left out), a file, a glob, the URI of a folder or file in object storage, or
-            `@list.txt` with one of these a line.
-        leave_out: folders whose files are not taken: where a run writes its pictures.
+        patterns: each a folder (searched recursively, through links, for files with an image's
+            suffix, hidden ones left out), a file, a glob, the URI of a folder or file in object
+            storage, or `@list.txt` with one of these a line.
+        leave_out: folders in those that are searched, whose files are not taken: where a run
+            writes its pictures.
 
     Raises:
-        SettingsError: a pattern matches nothing, a folder cannot be searched, no image is found, or
-            some are in object storage and some are not.
+        SettingsError: a pattern matches nothing, a folder cannot be searched or is to be left out
+            itself, no image is found, or some are in object storage and some are not.
         FormatError: a list cannot be read.
     """
     expanded = list(_expand_lists(patterns))
@@ -53,12 +54,13 @@ def _on_disk(patterns: Sequence[str], hidden: set[Path]) -> list[Input]:
     roots: list[Path] = []
     files: list[Path] = []
     for pattern in patterns:
-        roots.append(_root(pattern))
+        roots.append(root := _root(pattern))
+        if root.resolve() in hidden and not Path(pattern).is_file():
+            raise SettingsError(f"{pattern}: pictures would come among the photos there")
+        inside = {folder for folder in hidden if root.resolve() in folder.parents}
         for path in _match(pattern):
-            if path.is_dir():
-                files += _walk(path, hidden)
-            elif not hidden.intersection(path.resolve().parents):
-                files.append(path)
+            if not inside.intersection([path.resolve(), *path.resolve().parents]):
+                files += _walk(path, inside) if path.is_dir() else [path]
     base = os.path.commonpath([os.path.abspath(root) for root in roots])
     named = {Path(os.path.relpath(path, base)).as_posix(): path for path in files}
     return [Input(name, path) for name, path in named.items()]
@@ -116,12 +118,19 @@ def _walk(folder: Path, hidden: set[Path]) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise SettingsError(f"{error.filename}: cannot be searched: {error.strerror}") from error
 
-    for parent, folders, names in os.walk(folder, onerror=refuse):
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [
             name
             for name in folders
-            if not name.startswith(".") and Path(parent, name).resolve() not in hidden
+            if not name.startswith(".")
+            and (place := Path(parent, name)).resolve() not in hidden
+            and not _leads_back(place)
         ]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(parent, name)
+
+
+def _leads_back(place: Path) -> bool:
+    """Is this a link to a folder that it is in?"""
+    return place.is_symlink() and place.resolve() in {p.resolve() for p in place.absolute().parents}

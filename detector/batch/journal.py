@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from detector.errors import FormatError, SettingsError
 from detector.formats.files import encode
+
+START = b'{"fingerprint": '
+"""Of every journal."""
 
 
 class _Place(NamedTuple):
@@ -25,22 +28,16 @@ class _Place(NamedTuple):
 class Journal:
     """A file of records by the image's name, of which the last one counts.
 
-    Only one process may have it open. A last line without its end, which a killed process leaves,
-    is dropped.
+    Only one process may have it open. It is of use once `begin` has read it.
 
     Args:
         path: the file; it is made if need be.
-        fingerprint: everything that changes results.
-        overwrite: start anew, whatever is there.
 
     Raises:
-        SettingsError: another run has it open, or its fingerprint differs.
-        FormatError: it is not a journal.
+        SettingsError: it cannot be written, or another run has it open.
     """
 
-    def __init__(
-        self, path: Path, fingerprint: Mapping[str, Any], *, overwrite: bool = False
-    ) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self._places: dict[str, _Place] = {}
         try:
@@ -49,13 +46,30 @@ class Journal:
         except OSError as error:
             raise SettingsError(f"{path}: cannot be written: {error.strerror}") from error
         try:
-            self._lock()
-            if overwrite:
-                self._file.truncate(0)
-            self._read(json.loads(encode(fingerprint)))
-        except BaseException:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             self._file.close()
-            raise
+            raise SettingsError(f"{path}: another run is writing this output") from error
+
+    def begin(self, fingerprint: Mapping[str, Any], *, overwrite: bool = False) -> None:
+        """Read what is there. A last line without its end, which a killed process leaves, is
+        dropped.
+
+        Args:
+            fingerprint: everything that changes results.
+            overwrite: start anew, whatever is there.
+
+        Raises:
+            SettingsError: its fingerprint differs.
+            FormatError: it is not a journal.
+        """
+        if overwrite:
+            self._file.truncate(0)
+        self._read(json.loads(encode(fingerprint)))
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the images."""
+        return iter(self._places)
 
     def digest(self, name: str) -> str | None:
         """The digest in the record of an image, if there is one."""
@@ -84,19 +98,15 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SettingsError(f"{self.path}: another run is writing this output") from error
-
     def _read(self, fingerprint: dict[str, Any]) -> None:
         self._file.seek(0)
         offset = 0
         for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break
             try:
+                if not line.endswith(b"\n"):
+                    if number == 1 and line[: len(START)] != START[: len(line)]:
+                        raise ValueError("another file")
+                    break
                 record = json.loads(line)
                 if number == 1:
                     self._compare(record["fingerprint"], fingerprint)

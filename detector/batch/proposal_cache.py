@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -44,7 +45,12 @@ def cache_path(folder: Path, settings: ProposalSettings) -> Path:
 
 
 def _key(settings: ProposalSettings) -> dict[str, object]:
-    versions = {"numpy": np.__version__, "opencv": cv2.__version__, "pillow": PIL.__version__}
+    versions = {
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "selectivesearch": version("selectivesearch"),
+    }
     return {"proposals": settings.model_dump(mode="json"), "versions": versions}
 
 
@@ -70,7 +76,8 @@ def gather(
     preparation = Preparation(Settings(proposals=settings))
     failures: dict[str, Failure] = {}
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(cache, _key(settings)))
+        journal = stack.enter_context(Journal(cache))
+        journal.begin(_key(settings))
         finished = 0
 
         def unfinished() -> Iterator[Task]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,7 +16,7 @@ from detector.batch.inputs import Input
 from detector.batch.journal import Journal
 from detector.batch.local import Task
 from detector.batch.outputs import Outputs, journal_path, picture_path
-from detector.drawing import draw, save
+from detector.drawing import draw, is_about, save
 from detector.errors import ImageError
 from detector.formats import FORMATS
 from detector.formats.files import encode, replacing
@@ -86,12 +85,12 @@ def run(
     summary = Summary(images=len(inputs))
     with ExitStack() as stack:
         journals = [
-            stack.enter_context(
-                Journal(journal_path(path), engine.fingerprint, overwrite=overwrite)
-            )
+            stack.enter_context(Journal(journal_path(path)))
             for path in (outputs.path, outputs.proposals)
             if path is not None
         ]
+        for journal in journals:  # none is emptied before all are ours
+            journal.begin(engine.fingerprint, overwrite=overwrite)
         journal = journals[0]
 
         def unfinished() -> Iterator[Task]:
@@ -103,16 +102,16 @@ def run(
                     yield Task(path, name)
 
         for task, prepared, result in engine(unfinished()):
-            record = _record(task.name, result)
             digest = {"digest": prepared.digest}
+            record = _record(task.name, result).to_json() | digest
             if prepared.image is not None and outputs.pictures:
                 picture = draw(prepared.image, result.detections, classes)
-                save(picture, picture_path(outputs.pictures, task.name))
+                save(picture, picture_path(outputs.pictures, task.name), about=encode(record))
             for proposals_journal in journals[1:]:
                 proposals_journal.append(
                     _proposals_record(task.name, result, prepared.proposals) | digest
                 )
-            journal.append(record.to_json() | digest)
+            journal.append(record)
             summary.computed += 1
             summary.seconds.update(result.seconds)
             progress(summary.resumed + summary.computed, summary.computed)
@@ -123,7 +122,9 @@ def run(
             classes,
         )
         records = summary.count(_from_journal(journal[name]) for name in names)
-        _render(outputs, header, records, ids)
+        form = FORMATS[outputs.format]
+        form.write(outputs.path, header, records, ids)
+        _remove_others(outputs, journal, names, form.file_of)
         if outputs.proposals:
             with replacing(outputs.proposals) as file:
                 for name in names:
@@ -157,20 +158,14 @@ def _from_journal(record: dict[str, Any]) -> Entry | Failure:
     return Entry.from_json(record)
 
 
-def _render(
-    outputs: Outputs, header: Header, records: Iterator[Entry | Failure], ids: ImageList
+def _remove_others(
+    outputs: Outputs, journal: Journal, names: Sequence[str], file_of: Callable[[str], Path | None]
 ) -> None:
-    form = FORMATS[outputs.format]
-    if not form.folder:
-        form.write(outputs.path, header, records, ids)
-        return
-    aside = outputs.path.with_name(outputs.path.name + ".partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    form.write(aside, header, records, ids)
-    if outputs.path.exists():  # the last rendering of this run: files of photos now gone are in it
-        shutil.rmtree(outputs.path)
-    aside.rename(outputs.path)
+    """Remove what an earlier run wrote about images that are gone, or failed since."""
+    written = {file_of(name) for name in names if "error" not in journal[name]}
+    for file in {file_of(name) for name in journal} - written:
+        if file is not None:
+            (outputs.path / file).unlink(missing_ok=True)
 
 
 def _proposals_record(name: str, result: Result, proposals: Proposals | None) -> dict[str, Any]:
@@ -186,11 +181,13 @@ def _write_proposals(file: BinaryIO, record: dict[str, Any]) -> None:
 
 
 def _draw_missing(inputs: Sequence[Input], journal: Journal, folder: Path, engine: Engine) -> None:
-    """Draw the images that an earlier run finished without pictures."""
+    """Draw the images of which there is no picture, or one of other detections."""
     for name, path in inputs:
         target = picture_path(folder, name)
-        record = _from_journal(journal[name])
-        if isinstance(record, Entry) and not target.exists():
+        record = journal[name]
+        entry = _from_journal(record)
+        if isinstance(entry, Entry) and not is_about(target, encode(record)):
             with suppress(ImageError):  # changed or removed since
                 image = load(path, max_pixels=engine.settings.images.max_pixels)
-                save(draw(image, record.detections, engine.bundle.manifest.classes), target)
+                picture = draw(image, entry.detections, engine.bundle.manifest.classes)
+                save(picture, target, about=encode(record))

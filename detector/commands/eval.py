@@ -292,7 +292,7 @@ def _detect(
         summary = run(
             LocalEngine(detector, workers=arguments.workers),
             inputs,
-            Outputs(out),
+            Outputs(out, reads=(arguments.coco,) if arguments.coco else ()),
             overwrite=arguments.overwrite,
             progress=progress,
         )

@@ -77,12 +77,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from detector.batch.runner import run
 
+    lists = [Path(pattern[1:]) for pattern in arguments.images if pattern.startswith("@")]
+    read = [arguments.image_list, arguments.proposals_in, arguments.config, *lists]
     outputs = Outputs(
         arguments.out,
         arguments.format,
         arguments.proposals_out,
         arguments.visualize,
         arguments.stats,
+        tuple(path for path in read if path is not None),
     )
     with (
         _engine(arguments, bundle, settings) as engine,

@@ -18,6 +18,8 @@ class Format(NamedTuple):
     """Raises FormatError or SettingsError for images, classes and ids that it cannot express."""
     folder: bool = False
     """Does it consist of several files?"""
+    file_of: Callable[[str], Path | None] = lambda _: None
+    """In such a folder, the file that is about this image alone."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -25,6 +27,6 @@ FORMATS: Mapping[str, Format] = {
     "coco": Format(coco.write, coco.check),
     "voc": Format(voc.write, voc.check, folder=True),
     "ilsvrc": Format(ilsvrc.write, ilsvrc.check),
-    "yolo": Format(yolo.write, yolo.check, folder=True),
+    "yolo": Format(yolo.write, yolo.check, folder=True, file_of=yolo.file_of),
     "csv": Format(table.write),
 }

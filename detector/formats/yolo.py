@@ -16,6 +16,11 @@ from detector.formats.native import Entry, Failure, Header
 CLASSES = "classes.txt"
 
 
+def file_of(image: str) -> Path:
+    """The file of an image."""
+    return Path(image).with_suffix(".txt")
+
+
 def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
     """Look at the images' names.
 
@@ -24,7 +29,7 @@ def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) 
     """
     seen = {Path(CLASSES): "the list of classes"}
     for file in images:
-        target = Path(file).with_suffix(".txt")
+        target = file_of(file)
         if target in seen:
             raise FormatError(file, f"YOLO's file for it is also that for {seen[target]}")
         seen[target] = file
@@ -43,7 +48,7 @@ def write(
     for record in records:
         if isinstance(record, Failure):
             continue
-        with replacing(path / Path(record.file).with_suffix(".txt")) as file:
+        with replacing(path / file_of(record.file)) as file:
             for label, score, (x1, y1, x2, y2) in record.detections:
                 x, width = (x1 + x2) / 2 / record.width, (x2 - x1) / record.width
                 y, height = (y1 + y2) / 2 / record.height, (y2 - y1) / record.height

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save
 
 from detector.backends.choice import BackendName, make_backend
 from detector.backends.pytorch import choose_batch_size, choose_precision
@@ -15,6 +18,7 @@ from detector.batch.reporting import Reports
 from detector.datasets.ground_truth import GroundTruth
 from detector.detections import select
 from detector.ensemble import Ensemble
+from detector.errors import SettingsError
 from detector.evaluation import voc
 from detector.evaluation.detections import from_entries
 from detector.formats.native import Entry
@@ -63,9 +67,10 @@ class Validator:
         names = tuple(self._classes)
         unit = "held-out photo"
         with (
-            Journal(path, {"step": step, "recipe": recipe}) as journal,
+            Journal(path) as journal,
             self._reports(len(photos), unit) as report,
         ):
+            _begin(journal, {"step": step, "recipe": recipe, "weights": _digest(network)})
             computed = 0
             for finished, photo in enumerate(photos, start=1):
                 if journal.digest(photo.image.file) is None:
@@ -99,3 +104,15 @@ class Validator:
             classes=1 + len(self._classes),
             batch_size=choose_batch_size(self._settings.classifier.batch_size, self._device),
         )
+
+
+def _begin(journal: Journal, fingerprint: Mapping[str, Any]) -> None:
+    """What another training in the same folder found is of no use."""
+    try:
+        journal.begin(fingerprint)
+    except SettingsError:
+        journal.begin(fingerprint, overwrite=True)
+
+
+def _digest(network: GoogLeNet) -> str:
+    return hashlib.sha256(save(as_shipped(network).state_dict())).hexdigest()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from detector.detections import Detection
-from detector.drawing import colour, draw, save
+from detector.drawing import colour, draw, is_about, save
 from proposals import Image
 
 CLASSES = ("cat", "dog", "person")
@@ -164,9 +164,12 @@ def test_classes_have_colours_of_their_own_far_from_their_neighbours() -> None:
 @pytest.mark.parametrize("name", ["a.jpg", "a/b c é.png.jpg"])
 def test_pictures_are_saved_as_jpeg(name: str, tmp_path: Path) -> None:
     picture = draw(grey(), [Detection("cat", 0.9, (20, 50, 120, 140))], CLASSES)
-    save(picture, tmp_path / name)
+    save(picture, tmp_path / name, about=b"a cat")
     with PillowImage.open(tmp_path / name) as saved:
         assert (saved.format, saved.size) == ("JPEG", picture.size)
         difference = np.asarray(saved).astype(int) - np.asarray(picture)
     assert np.abs(difference).mean() < 5
     assert [path.name for path in (tmp_path / name).parent.iterdir()] == [Path(name).name]
+    assert is_about(tmp_path / name, b"a cat")
+    assert not is_about(tmp_path / name, b"a dog")
+    assert not is_about(tmp_path / "absent", b"a cat")

@@ -102,9 +102,10 @@ def test_smaller_batches_after_out_of_memory(
 def test_out_of_memory_for_a_single_crop_is_an_error(
     image: Image, boxes: NDArray[np.float32]
 ) -> None:
-    ensemble = Ensemble([(Fake(limit=0), WARP)], Normalisation(), classes=3, batch_size=2)
+    ensemble = Ensemble([(Fake(limit=0), WARP)], Normalisation(), classes=3, batch_size=8)
     with pytest.raises(torch.OutOfMemoryError):
         ensemble(image, boxes)
+    assert ensemble.batch_size == 8, "it was not the batch"
 
 
 class Sure(Fake):

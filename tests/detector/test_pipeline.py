@@ -196,6 +196,15 @@ def test_members_can_be_fewer(tiny_bundle: Bundle, photos: Path) -> None:
         assert (both.ensemble(image, boxes) != expected).any()
 
 
+def test_networks_that_were_not_loaded_are_an_error(multibox_bundle: Bundle) -> None:
+    few = Settings.read(assignments=["classifier.members=1", "multibox.count=0"])
+    with Detector(multibox_bundle, few, device="cpu") as detector:
+        with pytest.raises(SettingsError, match="members all: this detector was loaded with 1"):
+            detector.under(Settings.read(assignments=["multibox.count=0"]))
+        with pytest.raises(SettingsError, match="was loaded without MultiBox"):
+            detector.under(Settings.read(assignments=["classifier.members=1"]))
+
+
 def test_shipped_detector_finds_the_cat() -> None:
     import skimage.data
 

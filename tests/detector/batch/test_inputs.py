@@ -69,9 +69,32 @@ def test_folders_can_be_left_out(tree: Path) -> None:
     assert names(*globs, leave_out=sub) == ["a.png"]
 
 
+@pytest.mark.parametrize("pattern", ["one", "one/*"])
+def test_pictures_may_not_come_among_the_photos(tree: Path, pattern: str) -> None:
+    with pytest.raises(SettingsError, match="pictures would come among the photos there"):
+        names(tree / pattern, leave_out=[tree / "one"])
+
+
+def test_what_is_named_is_not_left_out(tree: Path) -> None:
+    files = [tree / "one" / "a.png", tree / "two" / "a.png"]
+    assert names(*files, leave_out=[tree]) == ["one/a.png", "two/a.png"]
+    assert names(files[0], leave_out=[tree / "one"]) == ["a.png"]
+    assert names(tree / "one" / "*", leave_out=[tree]) == names(tree / "one" / "*")
+
+
+def test_links_to_folders_are_followed(tree: Path) -> None:
+    (tree / "two" / "more").symlink_to(tree / "one" / "sub")
+    assert names(tree / "two") == ["a.png", "more/c.webp", "odd[1].gif"]
+
+
 def test_link_to_a_parent_ends(tree: Path) -> None:
     (tree / "two" / "round").symlink_to(tree / "two")
     assert names(tree / "two") == ["a.png", "odd[1].gif"]
+    (tree / "one" / "sub" / "across").symlink_to(tree / "two")
+    (tree / "two" / "back").symlink_to(tree / "one")
+    found = names(tree / "one")
+    assert "sub/across/a.png" in found
+    assert len(found) == len(set(found)) < 10
 
 
 def test_name_that_is_not_utf8(tmp_path: Path) -> None:

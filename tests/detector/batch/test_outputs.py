@@ -52,6 +52,16 @@ OUT = Path("dets.json")
             Outputs(Path("taken"), "voc"), "--out taken: is a folder with other files", id="others'"
         ),
         pytest.param(
+            Outputs(OUT, proposals=Path("dets.json.journal")),
+            "--proposals-out dets.json.journal: is the journal of --out already",
+            id="a journal",
+        ),
+        pytest.param(
+            Outputs(Path("x/../a_file"), reads=(Path("a_file"),)),
+            "--out x/../a_file: would overwrite what the run reads",
+            id="what is read",
+        ),
+        pytest.param(
             Outputs(OUT, pictures=Path("a_file")),
             "a_file: is a file, but must",
             id="picture file",
@@ -83,6 +93,12 @@ def test_what_cannot_be_written_is_refused(
 )
 def test_what_can_be_written(inputs: list[Input], outputs: Outputs) -> None:
     outputs.check(inputs)
+
+
+def test_two_images_of_one_picture(tmp_path: Path) -> None:
+    inputs = [Input(name, tmp_path / name) for name in ("a.png", "a.png.jpg")]
+    with pytest.raises(SettingsError, match=r"a.png.jpg would be the picture of both a.png and a"):
+        Outputs(tmp_path / "d.json", pictures=tmp_path / "p").check(inputs)
 
 
 def test_picture_paths_never_meet() -> None:

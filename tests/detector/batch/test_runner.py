@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from PIL import Image as PillowImage
 from detector import Detector
 from detector.batch.engines import LocalEngine
 from detector.batch.inputs import find_images
-from detector.batch.outputs import Outputs
+from detector.batch.journal import Journal
+from detector.batch.outputs import Outputs, journal_path
 from detector.batch.runner import Summary, run
 from detector.bundle import Bundle
 from detector.commands.run import command
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
+from detector.pipeline import Result
+from detector.preparation import Prepared
 from detector.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -183,6 +187,14 @@ def test_pictures(tiny_detector: Detector, photos: Path, tmp_path: Path) -> None
     summary = detect(tiny_detector, photos, out, outputs=outputs)
     assert summary.computed == 0
     assert (pictures / "a.png.jpg").exists()
+    before = (pictures / "a.png.jpg").read_bytes()
+    (photos / "a.png").write_bytes((photos / "more" / "d.png").read_bytes())
+    assert detect(tiny_detector, photos, out).computed == 1, "without pictures"
+    assert detect(tiny_detector, photos, out, outputs=outputs).computed == 0
+    assert (pictures / "a.png.jpg").read_bytes() != before
+    written = (pictures / "a.png.jpg").stat().st_mtime_ns
+    detect(tiny_detector, photos, out, outputs=outputs)
+    assert (pictures / "a.png.jpg").stat().st_mtime_ns == written, "it is drawn once"
 
 
 def test_another_format_is_rendered_without_computing(
@@ -201,10 +213,12 @@ def test_files_of_photos_that_are_gone_leave_a_folder_format(
     out = tmp_path / "labels"
     outputs = Outputs(out, "yolo")
     detect(tiny_detector, photos, out, outputs=outputs)
+    (out / "data.yaml").write_text("somebody's own")
     (photos / "a.png").unlink()
+    (photos / "b c é.png").write_text("no image any more")
     detect(tiny_detector, photos, out, outputs=outputs)
     names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file())
-    assert names == ["b c é.txt", "classes.txt", "more/d.txt"]
+    assert names == ["classes.txt", "data.yaml", "more/d.txt"]
 
 
 def test_what_a_format_cannot_express_is_found_before_the_work(
@@ -216,6 +230,48 @@ def test_what_a_format_cannot_express_is_found_before_the_work(
     with pytest.raises(FormatError, match="has no image a"):
         detect(tiny_detector, photos, tmp_path, outputs=outputs, image_list=ImageList({}, {}))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"], "nothing was begun"
+
+
+def test_nothing_is_overwritten_before_all_journals_are_there(
+    tiny_detector: Detector, photos: Path, tmp_path: Path
+) -> None:
+    out, proposals = tmp_path / "dets.json", tmp_path / "p.jsonl"
+    detect(tiny_detector, photos, out)
+    before = journal_path(out).read_bytes()
+    outputs = Outputs(out, proposals=proposals)
+    with (
+        Journal(journal_path(proposals)),
+        pytest.raises(SettingsError, match=r"p.jsonl.journal: another run is writing"),
+    ):
+        detect(tiny_detector, photos, out, outputs=outputs, overwrite=True)
+    assert journal_path(out).read_bytes() == before
+
+
+@pytest.mark.parametrize("together", [1, 4])
+def test_an_image_that_fills_the_memory_is_tried_again_by_the_next_run(
+    tiny_detector: Detector,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    together: int,
+) -> None:
+    PillowImage.new("RGB", (130, 24)).save(photos / "large.png")
+    finish = Detector.finish_together
+
+    def fill(detector: Detector, group: Sequence[Prepared]) -> list[Result]:
+        if any(one.image is not None and one.image.shape[1] == 130 for one in group):
+            raise MemoryError
+        return finish(detector, group)
+
+    out = tmp_path / "dets.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "finish_together", fill)
+        patch.setattr(tiny_detector, "images_together", together)
+        summary = detect(tiny_detector, photos, out)
+    assert [(one.file, one.error) for one in summary.failures] == [("large.png", "lost-worker")]
+    assert summary.computed == 4
+    again = detect(tiny_detector, photos, out)
+    assert (again.computed, again.failures) == (1, [])
 
 
 def test_other_settings_are_refused_unless_overwritten(
