@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -25,14 +25,25 @@ from detector.errors import SettingsError
 from detector.images import MAX_PIXELS
 from proposals.types import Superpixels
 
+Model = TypeVar("Model", bound=BaseModel)
+
 PILLOW_LIMIT = 178_956_970
 """Pixels above which Pillow itself refuses to open an image."""
+
+LARGEST_DENOMINATOR = 10_000
+"""Of settings that are fractions: pixels are counted by exact arithmetic in 64 bits."""
 
 PRESETS = ("default", "fast", "paper")
 
 
 def _fraction(value: Any) -> Any:
-    return Fraction(value) if isinstance(value, str | int) else value
+    try:  # a decimal number is what it is written as: 0.1 is 1/10
+        fraction = Fraction(str(value))
+    except ZeroDivisionError as error:
+        raise ValueError("must not divide by 0") from error
+    if fraction.denominator > LARGEST_DENOMINATOR:
+        raise ValueError("must be a fraction of small numbers, such as 1/14")
+    return fraction
 
 
 ExactFraction = Annotated[Fraction, BeforeValidator(_fraction), PlainSerializer(str, str)]
@@ -143,11 +154,7 @@ class Settings(Frozen):
         if config is not None:
             layers.append((str(config), read_toml(config)))
         layers += [(f"--set {text}", parse_assignment(text)) for text in assignments]
-        merged: dict[str, Any] = {}
-        for place, tables in layers:
-            merged = merge(merged, tables)
-            check(cls, merged, place)
-        return cls.model_validate(merged)
+        return layered(cls, layers)
 
     def replace(self, **tables: Mapping[str, Any]) -> Self:
         """A copy in which the given keys of the given tables have other values.
@@ -158,6 +165,25 @@ class Settings(Frozen):
         merged = merge(self.model_dump(), tables)
         check(type(self), merged, "option")
         return type(self).model_validate(merged)
+
+
+def layered(model: type[Model], layers: Sequence[tuple[str, Mapping[str, Any]]]) -> Model:
+    """A model of tables laid over each other, each with the place where it stands.
+
+    Raises:
+        SettingsError: naming the place where it went wrong.
+    """
+    merged: dict[str, Any] = {}
+    for _, tables in layers:
+        merged = merge(merged, tables)
+    try:  # all at once: values that only go together may come from several places
+        return model.model_validate(merged)
+    except ValidationError:
+        merged = {}
+        for place, tables in layers:
+            merged = merge(merged, tables)
+            check(model, merged, place)
+        raise
 
 
 def check(model: type[BaseModel], values: Any, place: str) -> None:

@@ -95,7 +95,7 @@ def _from_torchvision(name: str) -> str:
     name = re.sub(r"^aux(\d)\.fc1\.", r"loss\1.fc.", name)
     name = re.sub(r"^aux(\d)\.fc2\.", r"loss\1.classifier.", name)
     convolution = re.fullmatch(r"(?:(inception|aux)(\d\w?)\.)?([\w.]+)\.(conv|bn)\.(\w+)", name)
-    if convolution is None:
+    if convolution is None or convolution[3] not in _TORCHVISION_LAYERS:
         return name
     kind, number, layer, part, tensor = convolution.groups()
     block = {"inception": f"inception_{number}.", "aux": f"loss{number}.", None: ""}[kind]

@@ -26,7 +26,7 @@ from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
 from detector.formats.native import Failure
-from detector.settings import Frozen, check, merge, parse_assignment, read_toml
+from detector.settings import Frozen, layered, parse_assignment, read_toml
 
 if TYPE_CHECKING:
     from detector.batch.reporting import Reports
@@ -52,7 +52,6 @@ def command(arguments: Arguments = None) -> int:
         add("--split", default="train", metavar="NAME", help="of a voc or ilsvrc tree")
         add("--validation", metavar="PATH|NAME", help="held-out annotations, or a tree's split")
         add("--validation-images", type=Path, metavar="DIR", help="where their photos are")
-        add("--strict", action="store_true", help="a photo that cannot be used is an error")
         add("--weights", type=Path, metavar="FILE", help="to start from (the shipped bundle's)")
     add_backend_option(regions)
     add = regions.add_argument
@@ -73,13 +72,21 @@ def command(arguments: Arguments = None) -> int:
         add = action.add_argument
         add("--config", type=Path, metavar="FILE.toml", help="settings (configs/training/…)")
         add("--out", type=Path, metavar="DIR", help="for weights, log, checkpoint")
+        add("--strict", action="store_true", help="a photo that cannot be used is an error")
         add("--resume", action="store_true", help="go on from the checkpoint in --out, if any")
-        add("--seed", type=int, default=0, metavar="N", help="of all that is random")
+        add("--seed", type=_seed, default=0, metavar="N", help="of all that is random")
         add_settings_options(action)
         action.set_defaults(goes_on="the same command with --resume goes on from here")
 
     parsed = made.parse_args(arguments)
     return main(parsed.action, parsed)
+
+
+def _seed(text: str) -> int:
+    """A number that all generators of random numbers take."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError("must be a whole number from 0 to 2147483647")
+    return int(text)
 
 
 def _regions(arguments: argparse.Namespace) -> int:
@@ -151,7 +158,7 @@ def _classifier(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         print(recipe.to_toml(), end="")
         return DONE
-    accuracy = train(
+    accuracy, skipped = train(
         recipe,
         arguments.data,
         arguments.out,
@@ -159,18 +166,17 @@ def _classifier(arguments: argparse.Namespace) -> int:
         validation=arguments.validation,
         seed=arguments.seed,
         resume=arguments.resume,
+        strict=arguments.strict,
         device=arguments.device,
         reports=_reports(arguments),
     )
     score = ""
     if accuracy:
         score = f"top-1 {accuracy['top1']:.3f}, top-5 {accuracy['top5']:.3f}"
-    return _end(arguments, recipe.optimisation.steps, score)
+    return _end(arguments, recipe.optimisation.steps, score, skipped)
 
 
-def _end(
-    arguments: argparse.Namespace, steps: int, score: str, skipped: Sequence[Failure] = ()
-) -> int:
+def _end(arguments: argparse.Namespace, steps: int, score: str, skipped: Sequence[Failure]) -> int:
     """Say what was done; returns the exit code."""
     name_failures(skipped)
     if not arguments.quiet:
@@ -190,12 +196,10 @@ def _settings(model: type[Settings], arguments: argparse.Namespace) -> Settings:
     """
     if not (arguments.print_config or (arguments.data and arguments.out)):
         raise SettingsError("--data PATH and --out DIR are needed")
-    merged = read_toml(arguments.config) if arguments.config else {}
-    check(model, merged, str(arguments.config))
-    for text in arguments.assignments:
-        merged = merge(merged, parse_assignment(text))
-        check(model, merged, f"--set {text}")
-    return model.model_validate(merged)
+    layers = [(f"--set {text}", parse_assignment(text)) for text in arguments.assignments]
+    if arguments.config:
+        layers.insert(0, (str(arguments.config), read_toml(arguments.config)))
+    return layered(model, layers)
 
 
 def _shipped_weights() -> Path:
@@ -210,19 +214,21 @@ def _data_sets(
 
     A tree's classes are those that have an object to train on.
     """
-    others = (
-        (arguments.validation, arguments.validation_images),
-        (getattr(arguments, "objects", None), getattr(arguments, "objects_images", None)),
-    )
+    others = arguments.validation, getattr(arguments, "objects", None)
     if arguments.format == "coco":
-        data = _from_file(arguments.data, arguments.images)
-        held_out, objects = (_from_file(Path(a), b) if a else None for a, b in others)
-        return data, held_out, objects
+        folders = arguments.validation_images, getattr(arguments, "objects_images", None)
+        options = "--validation-images", "--objects-images"
+        held_out, objects = (
+            _from_file(Path(file), folder, option) if file else None
+            for file, folder, option in zip(others, folders, options, strict=True)
+        )
+        return _from_file(arguments.data, arguments.images, "--images"), held_out, objects
     data = _from_tree(arguments, arguments.split)
     classes = data.truth.present
     data = data._replace(truth=data.truth.of_classes(classes))
     held_out, objects = (
-        _of_classes(_from_tree(arguments, a), classes, data) if a else None for a, _ in others
+        _of_classes(_from_tree(arguments, split), classes, data) if split else None
+        for split in others
     )
     return data, held_out, objects
 
@@ -234,21 +240,23 @@ def _of_classes(other: DataSet, classes: Mapping[str, int], data: DataSet) -> Da
         raise FormatError(other.file, f"{error} in {data.file}") from error
 
 
-def _from_file(path: Path, images: Path | None) -> DataSet:
-    return _with_photos(path, coco.read(path), images or path.with_suffix(""))
+def _from_file(path: Path, images: Path | None, option: str) -> DataSet:
+    return _with_photos(path, coco.read(path), images or path.with_suffix(""), option)
 
 
 def _from_tree(arguments: argparse.Namespace, split: str) -> DataSet:
     root, tree = arguments.data, TREES[arguments.format]
     photos = arguments.images or root / tree.PHOTOS
-    return _with_photos(root / tree.LISTS / f"{split}.txt", tree.read(root, split), photos)
+    return _with_photos(
+        root / tree.LISTS / f"{split}.txt", tree.read(root, split), photos, "--images"
+    )
 
 
-def _with_photos(file: Path, truth: GroundTruth, photos: Path) -> DataSet:
+def _with_photos(file: Path, truth: GroundTruth, photos: Path, option: str) -> DataSet:
     from detector.training.data_set import DataSet
 
     if not photos.is_dir():
-        raise FormatError(photos, "no such folder: --images DIR says where the photos are")
+        raise FormatError(photos, f"no such folder: {option} DIR says where the photos are")
     return DataSet(file, truth, photos)
 
 

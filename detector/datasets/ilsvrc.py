@@ -157,7 +157,7 @@ def _from_tree(root: Path, numbers: Mapping[str, int | None]) -> GroundTruth:
     labels = {item.wnid: label for label, item in enumerate(det_classes())}
     images = []
     for name, number in numbers.items():
-        place = name if "/" in name else f"val/{name}"
+        place = _place(name)
         file = root / "Annotations" / "DET" / f"{place}.xml"
         training = place.startswith("train/")
         if training and not file.exists():
@@ -165,6 +165,13 @@ def _from_tree(root: Path, numbers: Mapping[str, int | None]) -> GroundTruth:
         annotation = annotation_xml.read(file, first_pixel=0, skip_empty=training)
         images.append(annotation.image(f"{place}.JPEG", labels, number))
     return GroundTruth(_classes(), tuple(images))
+
+
+def _place(name: str) -> str:
+    """A name of a list, which may or may not begin with the part of the tree that it is in."""
+    if name.split("/")[0] in ("train", "val", "test"):
+        return name
+    return f"train/{name}" if "/" in name else f"val/{name}"
 
 
 def _from_kit(

@@ -65,7 +65,8 @@ class Guesses:
 
 
 def read_labels(path: Path) -> list[str]:
-    """Class names in the order of the network's outputs: the first word of each line.
+    """Classes in the order of the network's outputs: each line a name, which may have a
+    description after it.
 
     Raises:
         FormatError: the file cannot be read, or is empty.
@@ -74,19 +75,21 @@ def read_labels(path: Path) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise FormatError(path, f"the labels cannot be read: {error}") from error
-    labels = [line.split()[0] for line in lines if line.strip()]
+    labels = [line.strip() for line in lines if line.strip()]
     if not labels:
         raise FormatError(path, "has no label")
     return labels
 
 
 def find_labelled(folder: Path, labels: list[str]) -> list[tuple[Path, int]]:
-    """The images in `folder/LABEL/`, each with the index of its label.
+    """The images in `folder/LABEL/`, each with the index of its label; a label is also known by
+    its first word.
 
     Raises:
         FormatError: a subfolder is no label, or there is no image.
     """
-    index = {label: number for number, label in enumerate(labels)}
+    index = {label.split()[0]: number for number, label in enumerate(labels)}
+    index |= {label: number for number, label in enumerate(labels)}
     found = []
     for child in sorted(path for path in folder.glob("*") if path.is_dir()):
         if child.name not in index:

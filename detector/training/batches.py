@@ -71,8 +71,8 @@ def vary(
 ) -> Batch:
     """The chosen regions `[N]`, each varied at random.
 
-    A jittered region is labelled anew; if it is then neither object nor background, it stays as
-    it was.
+    A jittered region is labelled anew. It stays as it was if it is then neither object nor
+    background, or, having been an object, background: not all objects need be annotated.
     """
     n = len(chosen)
     photos = regions.photos[chosen]
@@ -88,7 +88,7 @@ def vary(
             box = np.round(moved[index]).clip(0, limits).astype(np.float32)
             if box[0] < box[2] and box[1] < box[3]:
                 (new,), _ = label(box[None], image, sampling)
-                if new != IGNORED:
+                if new != IGNORED and (new > 0 or labels[index] == 0):
                     boxes[index], labels[index] = box, new
     return Batch(photos, boxes, labels, mirrored, distortions)
 

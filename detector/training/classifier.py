@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,16 +25,17 @@ from detector.batch.reporting import Reports, silence
 from detector.card import WEIGHTS
 from detector.cores import available_cores
 from detector.crops import normalise
-from detector.errors import FormatError, SettingsError
+from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import centre_crop, evaluate, find_labelled
 from detector.formats.files import encode, replacing
+from detector.formats.native import Failure
 from detector.googlenet import GoogLeNet
-from detector.images import MAX_PIXELS
+from detector.images import MAX_PIXELS, load
 from detector.training.distortion import distort, draw_distortions
 from detector.training.loop import Loop, check_folder
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group
-from detector.training.photos import Photos
+from detector.training.photos import Photos, readable
 from detector.training.results import circumstances, start, write_weights
 from detector.training.settings import ClassifierTraining, Patches
 from detector.weights import as_shipped, load_weights, read_weights
@@ -46,6 +47,19 @@ TRIES = 10
 """To find a patch that fits into the photo, before the whole photo is taken."""
 
 
+Labelled = tuple[Path, int]
+"""A photo and its class."""
+
+
+class Summary(NamedTuple):
+    """What a training did."""
+
+    accuracy: Mapping[str, Any]
+    """The last one on the held-out photos; empty without them."""
+    skipped: list[Failure]
+    """Photos that could not be used."""
+
+
 def train(
     recipe: ClassifierTraining,
     data: Path,
@@ -55,9 +69,10 @@ def train(
     validation: Path | None = None,
     seed: int = 0,
     resume: bool = False,
+    strict: bool = False,
     device: str = "auto",
     reports: Reports = silence,
-) -> Mapping[str, Any]:
+) -> Summary:
     """Train a network and write its weights and its labels, a line each, into `out`.
 
     Args:
@@ -66,10 +81,8 @@ def train(
         weights: to start from, of the same architecture and classes.
         validation: held-out photos, likewise.
         resume: go on from the checkpoint in `out`, if there is one.
+        strict: a photo that cannot be used is an error; otherwise it is left out.
         reports: told how far it is.
-
-    Returns:
-        The last accuracy on the held-out photos; empty without them.
 
     Raises:
         DetectorError: naming what is wrong with the photos, the weights or the settings.
@@ -77,9 +90,17 @@ def train(
     labels = sorted(path.name for path in data.glob("*") if path.is_dir())
     if len(labels) < 2:
         raise FormatError(data, "must have a folder of photos for each of two or more classes")
-    photos = find_labelled(data, labels)
-    held_out = find_labelled(validation, labels) if validation else []
     check_folder(out, resume=resume)
+    skipped: list[Failure] = []
+    found: list[list[Labelled]] = []
+    for folder in (data, validation):
+        named = find_labelled(folder, labels) if folder else []
+        good, bad = readable(named, _look, strict=strict, reports=reports)
+        found.append(good)
+        skipped += bad
+    photos, held_out = found
+    if not photos:
+        raise FormatError(data, "has no photo that can be used")
     with Group() as group:
         chosen = choose_device(group.device(device))
         network = build(recipe, len(labels), weights, seed)
@@ -117,7 +138,15 @@ def train(
             with replacing(out / "training.json") as file:
                 facts = {**loop.fingerprint, **circumstances(loop), "accuracy": task.accuracy}
                 file.write(encode(facts) + b"\n")
-    return task.accuracy
+    return Summary(task.accuracy, skipped)
+
+
+def _look(photo: Labelled) -> ImageError | None:
+    try:
+        load(photo[0])
+    except ImageError as error:
+        return error
+    return None
 
 
 def build(recipe: ClassifierTraining, classes: int, weights: Path | None, seed: int) -> GoogLeNet:

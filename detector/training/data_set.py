@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from detector.batch.reporting import Reports
-from detector.cores import available_cores
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import ImageError
 from detector.formats.native import Failure
 from detector.images import load
+from detector.training.photos import readable
 from detector.training.sampling import few_objects
 
 
@@ -36,23 +35,7 @@ class DataSet(NamedTuple):
             FormatError: a photo has another size than its annotations say.
             ImageError: with `strict`, the first photo that cannot be used.
         """
-        good, bad = [], []
-        images = self.truth.images
-        readers = ThreadPoolExecutor(available_cores())
-        try:
-            with reports(len(images), "photo") as report:
-                looked = zip(images, readers.map(self._look, images), strict=True)
-                for number, (image, error) in enumerate(looked, start=1):
-                    if error is None:
-                        good.append(image)
-                    elif strict:
-                        raise error
-                    else:
-                        bad.append(Failure(image.file, error.code, error.message))
-                    report(number, number)
-        finally:
-            readers.shutdown(cancel_futures=True)
-        return good, bad
+        return readable(self.truth.images, self._look, strict=strict, reports=reports)
 
     def few(
         self, count: int | Literal["all"], *, seed: int, strict: bool, reports: Reports

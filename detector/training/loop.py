@@ -142,10 +142,10 @@ class Loop(Generic[Network]):
                     rate = settings.trunk_rate * self.factor(self.step - 1)
                     self._record(log, loss=loss, trunk_rate=rate)
                     report(self.step, self.step - first, f"loss {loss:.4f}, rate {rate:.2g}")
+                if not last and self.step % validate_every == 0:
+                    self._validate(task, log)  # before the checkpoint: one that is killed is due
                 if last or self.step % self.run_settings.checkpoint_every == 0:
                     self.save()
-                if not last and self.step % validate_every == 0:
-                    self._validate(task, log)
             self._validate(task, log)
 
     def factor(self, step: int) -> float:
@@ -181,6 +181,8 @@ class Loop(Generic[Network]):
         sequence = np.random.SeedSequence((self.seed, self.step, self.group.rank))
         torch.manual_seed(int(sequence.generate_state(1)[0]))
         self.network.train()
+        for layer in self.optimisation.frozen:  # BatchNorm's statistics stay as well
+            self.network.get_submodule(layer).eval()
         self.optimiser.zero_grad()
         half = self.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):

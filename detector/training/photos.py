@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from detector.batch.reporting import Reports
 from detector.cores import available_cores
+from detector.errors import ImageError
+from detector.formats.native import Failure
 from detector.images import load
 from proposals import Image
+
+File = TypeVar("File")
+
+
+def readable(
+    files: Sequence[File],
+    look: Callable[[File], ImageError | None],
+    *,
+    strict: bool,
+    reports: Reports,
+) -> tuple[list[File], list[Failure]]:
+    """Those files that can be read, and what is wrong with the others.
+
+    Args:
+        look: tries to.
+
+    Raises:
+        ImageError: with `strict`, the first one that cannot.
+    """
+    good, bad = [], []
+    readers = ThreadPoolExecutor(available_cores())
+    try:
+        with reports(len(files), "photo") as report:
+            looked = zip(files, readers.map(look, files), strict=True)
+            for number, (file, error) in enumerate(looked, start=1):
+                if error is None:
+                    good.append(file)
+                elif strict:
+                    raise error
+                else:
+                    bad.append(Failure(error.file, error.code, error.message))
+                report(number, number)
+    finally:
+        readers.shutdown(cancel_futures=True)
+    return good, bad
 
 
 class Photos:

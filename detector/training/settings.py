@@ -55,6 +55,23 @@ class Augmentation(Frozen):
     """Contrast and saturation vary by up to this share, brightness by this share of 128."""
 
 
+class ScratchOptimisation(ClassifierOptimisation):
+    """The same with the paper's values, and Caffe's where the paper does not say."""
+
+    steps: PositiveInt = 2_400_000
+    trunk_rate: float = Field(0.01, ge=0)
+    weight_decay: float = Field(0.0002, ge=0)
+    schedule: Literal["paper", "steps", "cosine"] = "paper"
+    averaging: float = Field(0.9999, ge=0, lt=1)
+    auxiliary: float = Field(0.3, ge=0)
+
+
+class ScratchAugmentation(Augmentation):
+    """The same, distorted as in the paper."""
+
+    distortion: float = Field(0.4, ge=0, lt=1)
+
+
 class RegionAugmentation(Augmentation):
     """How a region is varied each time that it is drawn."""
 
@@ -170,15 +187,8 @@ class ClassifierTraining(Frozen):
     architecture: Architecture = Architecture()
     normalisation: Normalisation = Normalisation()
     patches: Patches = Patches()
-    augmentation: Augmentation = Augmentation(distortion=0.4)
-    optimisation: ClassifierOptimisation = ClassifierOptimisation(
-        steps=2_400_000,
-        trunk_rate=0.01,
-        schedule="paper",
-        weight_decay=0.0002,
-        averaging=0.9999,
-        auxiliary=0.3,
-    )
+    augmentation: ScratchAugmentation = ScratchAugmentation()
+    optimisation: ScratchOptimisation = ScratchOptimisation()
     validation: ClassifierValidation = ClassifierValidation()
     run: Run = Run()
 

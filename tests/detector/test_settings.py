@@ -105,7 +105,28 @@ def test_wrong_files(tmp_path: Path) -> None:
         Settings.read(preset="best")
 
 
-@given(st.integers(0, 10**6), st.integers(1, 10**6))
+@pytest.mark.parametrize(
+    ("written", "exact"), [("1/10", (1, 10)), (0.1, (1, 10)), ("0.0625", (1, 16)), (0, (0, 1))]
+)
+def test_fractions_are_what_they_are_written_as(written: object, exact: tuple[int, int]) -> None:
+    assert Warp.model_validate({"context": written}).context == Fraction(*exact)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("1/0", "must not divide by 0"),
+        (0.07142857142857142, "must be a fraction of small numbers, such as 1/14"),
+        ("a tenth", "Invalid literal for Fraction"),
+        (float("nan"), "Invalid literal for Fraction"),
+    ],
+)
+def test_fractions_that_are_none(written: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Warp.model_validate({"context": written})
+
+
+@given(st.integers(0, 3000), st.integers(1, 3000))
 def test_fractions_stay_exact(numerator: int, extra: int) -> None:
     context = Fraction(numerator, 2 * numerator + extra)  # below a half
     warp = Warp(context=context)

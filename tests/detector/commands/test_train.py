@@ -154,6 +154,8 @@ def test_weights_of_another_shape(broken: Any, capsys: pytest.CaptureFixture[str
 
 
 def test_wrong_calls(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = tmp_path / "alone.json"
+    alone.write_bytes(painted.read_bytes())
     for arguments, message in (
         (["regions"], "--data PATH and --out DIR are needed"),
         (["classifier", "--data", str(painted)], "--data PATH and --out DIR are needed"),
@@ -165,6 +167,10 @@ def test_wrong_calls(painted: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (
             ["regions", "--data", str(painted), "--out", "x", "--images", str(tmp_path / "no")],
             "no such folder: --images DIR says where the photos are",
+        ),
+        (
+            ["regions", "--data", str(painted), "--out", "x", "--validation", str(alone)],
+            "alone: no such folder: --validation-images DIR says where the photos are",
         ),
     ):
         assert train.command(arguments) == 2
@@ -186,6 +192,37 @@ def test_print_config_reads_back(
     file = tmp_path / "printed.toml"
     file.write_text(capsys.readouterr().out)
     assert model.model_validate(read_toml(file)).optimisation.steps == 77
+
+
+@pytest.mark.parametrize("action", ["regions", "multibox", "classifier"])
+@pytest.mark.parametrize("setting", ["optimisation.momentum=0.5", "augmentation.mirror=false"])
+def test_a_setting_changes_nothing_else(
+    action: str, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train.command([action, "--print-config"]) == 0
+    before = capsys.readouterr().out.splitlines()
+    assert train.command([action, "--print-config", "--set", setting]) == 0
+    after = capsys.readouterr().out.splitlines()
+    (changed,) = [new for old, new in zip(before, after, strict=True) if old != new]
+    assert changed.replace(" ", "") == setting.partition(".")[2]
+
+
+def test_settings_that_go_together_may_come_in_any_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    both = ["sampling.foreground_iou=0.4", "sampling.background_iou=0.3"]
+    for first, second in (both, both[::-1]):
+        assert train.command(["regions", "--print-config", "--set", first, "--set", second]) == 0
+    assert train.command(["regions", "--print-config", "--set", both[0]]) == 2
+    message = "--set sampling.foreground_iou=0.4: sampling: Value error, background_iou must not be"
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seed", ["-1", "2147483648", "x"])
+def test_seeds(seed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train.command(["regions", "--seed", seed])
+    assert "must be a whole number from 0 to 2147483647" in capsys.readouterr().err
 
 
 def test_shipped_recipes_are_valid() -> None:

@@ -24,7 +24,7 @@ def tree(tmp_path: Path) -> Path:
     lists = tmp_path / "ImageSets" / "DET"
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("a 1\n")
-    (lists / "train.txt").write_text("train/part/b 1\n")
+    (lists / "train.txt").write_text("part/b 1\n")  # as the official lists have it
     return tmp_path
 
 

@@ -146,6 +146,19 @@ def test_table_3(folder: Path) -> None:
     assert (single[0].paper, rows[0].paper) == (0.0789, None)
 
 
+def test_labels_with_blanks(tmp_path: Path) -> None:
+    names = ["golden retriever", "golden hamster", "n01440764"]
+    lines = [*names[:2], "n01440764 tench, a fish"]
+    for name in names:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        (tmp_path / "images" / name / "a.png").touch()
+    (tmp_path / "labels.txt").write_text("\n".join(lines))
+    found = find_labelled(tmp_path / "images", read_labels(tmp_path / "labels.txt"))
+    assert {path.parent.name: label for path, label in found} == {
+        name: number for number, name in enumerate(names)
+    }
+
+
 def test_errors_name_what_is_wrong(folder: Path) -> None:
     with pytest.raises(FormatError, match=r"labels cannot be read"):
         read_labels(folder / "absent.txt")

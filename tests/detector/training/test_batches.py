@@ -108,6 +108,16 @@ def test_jittered_boxes_have_the_labels_of_where_they_are() -> None:
     np.testing.assert_array_equal(batch.boxes, batch.boxes.round())
 
 
+def test_jitter_makes_no_object_background() -> None:
+    image, _ = regions()
+    objects = pool([(image, image.boxes[:0])], Sampling())
+    chosen = np.zeros(500, np.int64)
+    rng = np.random.default_rng(0)
+    batch = vary(objects, chosen, [image], RegionAugmentation(jitter=0.45), Sampling(), rng)
+    assert (batch.labels > 0).all()
+    assert len(np.unique(batch.boxes, axis=0)) > 50
+
+
 def test_without_augmentation_regions_stay_as_they_are() -> None:
     image, pooled = regions()
     chosen = np.array([3, 5])

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from detector.batch.reporting import Report
 from detector.card import WEIGHTS
-from detector.errors import FormatError, SettingsError
+from detector.errors import FormatError, SettingsError, TruncatedImage
 from detector.evaluation.classification import read_labels
 from detector.training.classifier import LABELS, draw_patch, train
 from detector.training.loop import CHECKPOINT, LOG
@@ -90,7 +90,8 @@ def recipe(
 def test_it_learns_colours(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     longer = recipe(40, 12, 1000, averaging=0.5, momentum=0.5, trunk_rate=0.05)
-    accuracy = train(longer, folder, out, validation=folder, device="cpu")
+    accuracy, skipped = train(longer, folder, out, validation=folder, device="cpu")
+    assert not skipped
     losses = [json.loads(line).get("loss") for line in (out / LOG).read_text().splitlines()]
     assert sum(losses[30:40]) < 0.5 * sum(losses[:10])
     assert accuracy == {"images": 6, "top1": 1.0, "top5": 1.0}
@@ -102,7 +103,7 @@ def test_it_learns_colours(folder: Path, tmp_path: Path) -> None:
 @contextmanager
 def interrupted(total: int, unit: str) -> Iterator[Report]:
     def report(finished: int, computed: int, note: str = "") -> None:
-        if finished == 3:
+        if unit == "step" and finished == 3:
             raise KeyboardInterrupt
 
     yield report
@@ -116,6 +117,18 @@ def test_resumed_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> Non
     train(recipe(), folder, tmp_path / "broken", device="cpu", resume=True)
     weights = [load_file(tmp_path / name / WEIGHTS) for name in ("whole", "broken")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_photos_that_cannot_be_read_are_left_out(folder: Path, tmp_path: Path) -> None:
+    photo = folder / "red" / "2.png"
+    photo.write_bytes(photo.read_bytes()[:100])
+    with pytest.raises(TruncatedImage, match=r"2.png"):
+        train(recipe(), folder, tmp_path / "strict", strict=True, device="cpu")
+    accuracy, skipped = train(recipe(), folder, tmp_path / "a", validation=folder, device="cpu")
+    assert [(failure.file, failure.error) for failure in skipped] == [
+        (str(photo), "truncated-image")
+    ] * 2, "trained on and held out"
+    assert accuracy["images"] == 5
 
 
 def test_what_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -29,6 +29,8 @@ class Noise:
     def __init__(self, *, stop_at: int | None = None, scale: float = 1.0) -> None:
         self.stop_at, self.scale = stop_at, scale
         self.validated: list[int] = []
+        self.dies = False
+        """In the next validation."""
 
     def loss(self, network: GoogLeNet, step: int) -> Tensor:
         if step == self.stop_at:
@@ -39,17 +41,24 @@ class Noise:
         return torch.nn.functional.cross_entropy(network(crops), labels) * self.scale
 
     def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
+        if self.dies:
+            raise KeyboardInterrupt
         self.validated.append(step)
         return {"norm": float(sum(p.detach().square().sum() for p in network.parameters()))}
 
 
 def loop(
-    out: Path, *, seed: int = 3, checkpoint_every: int = 2, **optimisation: Any
+    out: Path,
+    architecture: Architecture | None = None,
+    *,
+    seed: int = 3,
+    checkpoint_every: int = 2,
+    **optimisation: Any,
 ) -> Loop[GoogLeNet]:
     torch.manual_seed(0)
     settings = {"steps": 5, "averaging": 0.5, "precision": "float32"} | optimisation
     return Loop(
-        GoogLeNet(3, crop_size=64, architecture=Architecture(width=0.25)),
+        GoogLeNet(3, crop_size=64, architecture=architecture or Architecture(width=0.25)),
         heads=("classifier",),
         optimisation=Optimisation.model_validate(settings),
         run=Run(log_every=1, checkpoint_every=checkpoint_every),
@@ -100,6 +109,17 @@ def test_validation_sees_the_average_and_changes_nothing(tmp_path: Path) -> None
     assert seldom.validated == [5]
 
 
+def test_a_killed_validation_is_due_again(tmp_path: Path) -> None:
+    killed, resumed = Noise(), loop(tmp_path)
+    killed.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        run(resumed, killed, validate_every=2)
+    task, resumed = Noise(), loop(tmp_path)
+    resumed.resume()
+    run(resumed, task, validate_every=2)
+    assert task.validated == [2, 4, 5]
+
+
 def test_the_average_is_polyaks(tmp_path: Path) -> None:
     made = loop(tmp_path, averaging=0.5, steps=4)
     name = "inception_3a.1x1.weight"
@@ -126,8 +146,10 @@ def test_one_step_is_sgd_with_two_rates(tmp_path: Path) -> None:
         torch.testing.assert_close(parameter.detach(), expected)
 
 
-def test_frozen_layers_stay(tmp_path: Path) -> None:
-    made = loop(tmp_path, frozen=("conv1", "inception_3a"), steps=1)
+@pytest.mark.parametrize("normalisation", ["lrn", "batchnorm"])
+def test_frozen_layers_stay(tmp_path: Path, normalisation: Literal["lrn", "batchnorm"]) -> None:
+    architecture = Architecture(width=0.25, normalisation=normalisation)
+    made = loop(tmp_path, architecture, frozen=("conv1", "inception_3a"), steps=1)
     before = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
     run(made, Noise())
     changed = {

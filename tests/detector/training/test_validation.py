@@ -66,6 +66,15 @@ def test_without_photos_there_is_nothing_to_say(tmp_path: Path) -> None:
     assert validator([], tmp_path)(network(), 5, final=True) == {}
 
 
+def test_what_another_network_found_is_of_no_use(photos: list[Photo], tmp_path: Path) -> None:
+    other = network()
+    with torch.no_grad():
+        other.classifier.weight.neg_()
+    expected = validator(photos, tmp_path / "own")(other, 5, final=True)
+    before = validator(photos, tmp_path)(network(), 5, final=True)
+    assert validator(photos, tmp_path)(other, 5, final=True) == expected != before
+
+
 def test_a_killed_validation_goes_on(
     photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
