@@ -26,7 +26,7 @@ from detector.googlenet import GoogLeNet
 from detector.images import load
 from detector.settings import Settings
 from detector.training.settings import RegionTraining
-from detector.weights import as_shipped
+from detector.weights import as_shipped, half_precision
 
 
 class Validator:
@@ -115,4 +115,4 @@ def _begin(journal: Journal, fingerprint: Mapping[str, Any]) -> None:
 
 
 def _digest(network: GoogLeNet) -> str:
-    return hashlib.sha256(save(as_shipped(network).state_dict())).hexdigest()
+    return hashlib.sha256(save(half_precision(network.state_dict()))).hexdigest()

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from detector.errors import BundleError
 from detector.googlenet import GoogLeNet
 from detector.manifest import Architecture
-from detector.weights import as_shipped, half_precision, load_weights, read_weights
+from detector.weights import as_shipped, half_precision, load_weights, our_names, read_weights
 
 NET = Architecture(width=0.25, normalisation="batchnorm")
 
@@ -76,6 +76,13 @@ def test_weights_of_another_network(
     present = {name: tensor for name, tensor in weights.items() if tensor is not None}
     with pytest.raises(BundleError, match=f"some.file: {message}"):
         load_weights(network, present, Path("some.file"))
+
+
+def test_weights_of_another_network_of_torchvision(network: GoogLeNet) -> None:
+    inception_v3 = ["Conv2d_1a_3x3.conv.weight", "fc.weight"]
+    weights = our_names({name: torch.zeros(1) for name in inception_v3})
+    with pytest.raises(BundleError, match=r"some.file: lacks conv1.7x7_s2.weight"):
+        load_weights(network, weights, Path("some.file"))
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
