@@ -1,7 +1,7 @@
-"""The classifier's thread: it takes regions of all waiting images, in the order of arrival.
+"""The classifier's thread: it takes the waiting images in the order of arrival.
 
-A batch is filled from as many images as it takes, so that small ones share one; an image that
-nobody waits for any more is dropped between two batches.
+Images with few regions are taken together, so that they share the networks' batches; an image that
+nobody waits for any more is dropped before its turn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from detector.pipeline import Detector
 from detector.preparation import Prepared
 from detector.settings import DetectionSettings
 from proposals import Image, Proposals
-from proposals.types import Boxes
 from service.metrics import Metrics
 from service.problems import Problem
 from service.settings import ServiceSettings
@@ -56,26 +55,13 @@ class Job:
     arrived: float
     future: Future[Classified] = field(default_factory=Future)
     localised: bool = False
-    done: list[NDArray[np.float32]] = field(default_factory=list)
-    """Probabilities of the first regions."""
-    seconds: float = 0.0
-    """For which the classifier had some of its regions in work."""
 
     @property
-    def finished(self) -> int:
-        """How many regions are classified."""
-        return sum(map(len, self.done))
-
-    @property
-    def left(self) -> int:
-        """How many are not; more may come while it is not localised."""
-        return len(self.proposals) + self.expected - self.finished
-
-    @property
-    def expected(self) -> int:
-        """How many regions MultiBox may still add."""
+    def regions(self) -> int:
+        """How many it has, with those that MultiBox may still add."""
         multibox = self.detector.multibox
-        return 0 if self.localised or multibox is None else multibox.count
+        more = 0 if self.localised or multibox is None else multibox.count
+        return len(self.proposals) + more
 
     @property
     def pixels(self) -> int:
@@ -146,7 +132,7 @@ class Scheduler:
             prepared.proposals,
             time.perf_counter(),
         )
-        self.check(job.left, job.pixels)
+        self.check(job.regions, job.pixels)
         with self._changed:
             if self._closed:
                 raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the service is closing")
@@ -164,7 +150,7 @@ class Scheduler:
 
     def _regions(self) -> int:
         """How many regions wait."""
-        return sum(job.left for job in self._jobs)
+        return sum(job.regions for job in self._jobs)
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
@@ -173,8 +159,8 @@ class Scheduler:
             else:
                 self._classify(work)
 
-    def _next(self) -> Job | list[tuple[Job, Boxes]] | None:
-        """An image to localise, or regions of images to classify; None at the end."""
+    def _next(self) -> Job | list[Job] | None:
+        """An image to localise, or some to classify; None at the end."""
         with self._changed:
             while True:
                 self._jobs = deque(job for job in self._jobs if not job.future.done())
@@ -185,25 +171,25 @@ class Scheduler:
                     self._changed.wait()
                     continue
                 batch = self._batch()
-                is_full = sum(len(part) for _, part in batch) >= self._settings.batch_crops
+                is_full = sum(job.regions for job in batch) >= self._settings.batch_crops
                 new = next((job for job in self._jobs if not job.localised), None)
                 if new is not None and not is_full:
                     return new
                 wait = self._jobs[0].arrived + self._settings.batch_wait - time.perf_counter()
-                if is_full or wait <= 0 or self._closed or self._jobs[0].done:
+                if is_full or wait <= 0 or self._closed:
                     return batch
                 self._changed.wait(wait)
 
-    def _batch(self) -> list[tuple[Job, Boxes]]:
-        """The first regions that wait, as many as are taken up at once."""
-        batch: list[tuple[Job, Boxes]] = []
+    def _batch(self) -> list[Job]:
+        """The first images that wait, as many as are taken up at once, each whole: which of its
+        regions a cascade shows to further networks depends on the others.
+        """
+        batch: list[Job] = []
         room = self._settings.batch_crops
         for job in self._jobs:
-            if job.detector is self._jobs[0].detector and job.localised and room:
-                start = job.finished
-                part = job.proposals.boxes[start : start + room]
-                batch.append((job, part))
-                room -= len(part)
+            if job.detector is self._jobs[0].detector and job.localised and room > 0:
+                batch.append(job)
+                room -= job.regions
         return batch
 
     def _localise(self, job: Job) -> None:
@@ -217,38 +203,33 @@ class Scheduler:
         with self._changed:
             job.prepared, job.proposals, job.localised = prepared, prepared.proposals, True
 
-    def _classify(self, batch: list[tuple[Job, Boxes]]) -> None:
+    def _classify(self, batch: list[Job]) -> None:
         started = time.perf_counter()
-        ensemble = batch[0][0].detector.ensemble
+        ensemble = batch[0].detector.ensemble
         try:
-            found = ensemble.together([(job.image, part) for job, part in batch])
+            found = ensemble.together([(job.image, job.proposals.boxes) for job in batch])
         except Exception as error:
             if len(batch) == 1:
-                self._fail(batch[0][0], error)
+                self._fail(batch[0], error)
             else:  # one image must not fail the others
                 for one in batch:
                     self._classify([one])
             return
         seconds = time.perf_counter() - started
-        crops = sum(len(part) for _, part in batch)
+        crops = sum(job.regions for job in batch)
         self._metrics.batch.observe(crops)
         self._rate += 0.1 * (crops / max(seconds, 1e-6) - self._rate)
-        for (job, _), probabilities in zip(batch, found, strict=True):
-            with self._changed:
-                job.done.append(probabilities)
-            job.seconds += seconds
-            if not job.left:
-                try:
-                    self._finish(job)
-                except Exception as error:
-                    self._fail(job, error)
+        for job, probabilities in zip(batch, found, strict=True):
+            try:
+                self._finish(job, probabilities, seconds)
+            except Exception as error:
+                self._fail(job, error)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: Job, probabilities: NDArray[np.float32], seconds: float) -> None:
         started = time.perf_counter()
-        probabilities = np.concatenate(job.done)
         detector, boxes = job.detector, job.proposals.boxes
         detections = tuple(select(boxes, probabilities, detector.classes, job.settings))
-        classify = job.seconds + time.perf_counter() - started
+        classify = seconds + time.perf_counter() - started
         classified = Classified(
             job.proposals, detections, job.prepared.seconds | {"classify": classify}
         )

@@ -24,7 +24,7 @@ class ServiceSettings(Frozen):
     max_waiting_pixels: PositiveInt = 200_000_000
     """Of the images that wait for the classifier, over all requests; each takes three bytes."""
     batch_crops: PositiveInt = 256
-    """Regions, of one or more images, that the classifier takes up at once."""
+    """The classifier takes up images together until they have so many regions."""
     batch_wait: float = Field(0.005, ge=0, le=1)
     """Seconds that the classifier waits for more, where there are fewer."""
     deadline: PositiveFloat = 60.0

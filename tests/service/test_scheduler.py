@@ -101,7 +101,7 @@ def test_images_share_batches_and_have_their_own_answers(fake: Fake, schedulers:
     assert scores(first) == expected(1, 3)
     for number, future in zip(range(4, 9), others, strict=True):
         assert scores(future) == expected(number, number)
-    assert fake.batches == [[(1, 3)], [(4, 4), (5, 5), (6, 1)], [(6, 5), (7, 5)], [(7, 2), (8, 8)]]
+    assert fake.batches == [[(1, 3)], [(4, 4), (5, 5), (6, 6)], [(7, 7), (8, 8)]]
 
 
 def test_a_batch_waits_for_more(fake: Fake, schedulers: Any) -> None:
@@ -127,13 +127,14 @@ def test_a_bad_image_fails_alone(
 def test_what_nobody_waits_for_is_dropped(fake: Fake, schedulers: Any) -> None:
     scheduler = schedulers(batch_crops=4, batch_wait=0)
     fake.free.clear()
-    left = submit(scheduler, fake, 1, 100)
+    begun = submit(scheduler, fake, 1, 100)
     assert fake.begun.wait(30)
-    later = submit(scheduler, fake, 2, 3)
+    left, later = (submit(scheduler, fake, number, 3) for number in (2, 3))
+    begun.cancel()
     left.cancel()
     fake.free.set()
-    assert scores(later) == expected(2, 3)
-    assert fake.batches == [[(1, 4)], [(2, 3)]]
+    assert scores(later) == expected(3, 3)
+    assert fake.batches == [[(1, 100)], [(3, 3)]]
 
 
 def test_no_regions(fake: Fake, schedulers: Any) -> None:
