@@ -60,6 +60,6 @@ class DataSet(NamedTuple):
         try:
             height, width = load(self.folder / image.file, name=image.file).shape[:2]
         except ImageError as error:
-            return error
+            return type(error)(image.file, error.message)
         image.check_size(self.folder / image.file, width, height)
         return None
