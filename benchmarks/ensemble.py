@@ -203,8 +203,8 @@ def cascaded(
         total[goes_on] += probabilities[goes_on]
         count[goes_on] += 1
     asked.append(count)
-    mean: Probabilities = total / count
-    return mean
+    found: Probabilities = total / count
+    return found
 
 
 def print_disagreement(passes: list[Mapping[str, Probabilities]]) -> None:

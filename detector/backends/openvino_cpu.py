@@ -20,7 +20,7 @@ from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
-from detector import __version__, googlenet, quantisation
+from detector import __version__, googlenet, localiser, quantisation
 from detector.backends.pytorch import Precision, choose_precision
 from detector.cores import available_cores
 from detector.crops import Pixels, normalise
@@ -181,7 +181,7 @@ class _Moves(nn.Module):
 
 def _kept(module: nn.Module, shape: tuple[int, ...], about: object) -> ov.Model:
     """The module as OpenVINO has it, from the disk if it was there before."""
-    sources = [Path(file).read_bytes() for file in (googlenet.__file__, quantisation.__file__)]
+    sources = [Path(part.__file__).read_bytes() for part in (googlenet, localiser, quantisation)]
     everything = about, ov.__version__, torch.__version__, __version__, sources
     name = hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
     with suppress(OSError, RuntimeError):  # never kept, damaged, or there is no home
