@@ -181,7 +181,8 @@ class _Moves(nn.Module):
 
 def _kept(module: nn.Module, shape: tuple[int, ...], about: object) -> ov.Model:
     """The module as OpenVINO has it, from the disk if it was there before."""
-    sources = [Path(part.__file__).read_bytes() for part in (googlenet, localiser, quantisation)]
+    files = googlenet.__file__, localiser.__file__, quantisation.__file__
+    sources = [Path(file).read_bytes() for file in files]
     everything = about, ov.__version__, torch.__version__, __version__, sources
     name = hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
     with suppress(OSError, RuntimeError):  # never kept, damaged, or there is no home
