@@ -34,11 +34,10 @@ from torch import Tensor
 from benchmarks.stages import photos
 from detector import Detector
 from detector.backends import Backend
-from detector.backends.choice import make_backend
+from detector.backends.choice import choose_batch_size, make_backend
 from detector.backends.pytorch import (
     Precision,
     PyTorchBackend,
-    choose_batch_size,
     choose_precision,
     has_integers,
 )
@@ -184,7 +183,7 @@ def share(arguments: argparse.Namespace) -> Iterator[Claim]:
     with Detector(Bundle.load(arguments.bundle), fast, device="cpu") as detector:
         (network, warp), *_ = detector.ensemble.members
         propose = SelectiveSearch()
-        images = [load(path) for path in photos(arguments.images)]
+        images = [load(path) for path in photos(arguments.images)[: arguments.rounds]]
         found = [(image, propose(image).boxes) for image in images]
         crops = torch.zeros(BATCH, warp.crop_size, warp.crop_size, 3)
 

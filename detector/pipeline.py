@@ -20,11 +20,15 @@ import PIL
 import torch
 
 from detector import __version__
-from detector.backends.choice import BackendName, choose_backend, make_backend
+from detector.backends.choice import (
+    BackendName,
+    choose_backend,
+    choose_batch_size,
+    make_backend,
+)
 from detector.backends.pytorch import (
     Precision,
     arithmetic,
-    choose_batch_size,
     choose_device,
     choose_precision,
 )
@@ -116,7 +120,9 @@ class Detector:
             ],
             bundle.manifest.normalisation,
             classes=1 + len(self.classes),
-            batch_size=choose_batch_size(self.settings.classifier.batch_size, self.device),
+            batch_size=choose_batch_size(
+                self.settings.classifier.batch_size, self.device, self.backend
+            ),
             cascade=_cascade(self.settings),
         )
         self.multibox = bundle.multibox(
@@ -208,13 +214,13 @@ class Detector:
         """Add MultiBox's proposals to a prepared image's, if the bundle has one."""
         if self.multibox is None or prepared.image is None or prepared.proposals is None:
             return prepared
-        if prepared.given:
+        if prepared.complete:
             return prepared
         started = time.perf_counter()
         proposals = merge(prepared.proposals, self.multibox(prepared.image))
         seconds = dict(prepared.seconds)
         seconds["proposals"] += time.perf_counter() - started
-        return replace(prepared, proposals=proposals, seconds=seconds)
+        return replace(prepared, proposals=proposals, seconds=seconds, complete=True)
 
     def finish(self, prepared: Prepared) -> Result:
         """Classify a prepared image's proposals and select its detections."""

@@ -30,15 +30,14 @@ class Prepared:
     """An image with its proposals, or the reason why there is none.
 
     `seconds` has the time of each stage done; `digest` is the sha256 of a file's bytes, empty
-    where there is no file. `given` says that the proposals came from a file: no other source is
-    asked.
+    where there is no file. `complete` says that no further source of proposals is to be asked.
     """
 
     seconds: dict[str, float]
     digest: str = ""
     image: Image | None = None
     proposals: Proposals | None = None
-    given: bool = False
+    complete: bool = False
     error: ImageError | None = None
 
 

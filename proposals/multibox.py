@@ -24,7 +24,6 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
@@ -128,6 +127,8 @@ def _squared_distances(a: Boxes, b: Boxes, units: Boxes | None = None) -> NDArra
 
 
 def _assign(costs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    from scipy.optimize import linear_sum_assignment  # slow to import, and training alone needs it
+
     rows, columns = linear_sum_assignment(costs)
     return rows, columns
 

@@ -132,7 +132,8 @@ class _Compiled:
             },
         )
         self._size = shape[0]
-        self._queue = ov.AsyncInferQueue(compiled, streams or cores)
+        requests = 2 * (streams or cores)  # one is at hand when another ends
+        self._queue = ov.AsyncInferQueue(compiled, requests)
         self._lock = threading.Lock()
 
     def __call__(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:

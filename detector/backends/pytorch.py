@@ -158,13 +158,6 @@ def _floats(device: torch.device) -> Literal["bfloat16", "float32"]:
     return "bfloat16" if native else "float32"
 
 
-def choose_batch_size(setting: int | Literal["auto"], device: torch.device) -> int:
-    """Crops to a batch: "auto" is 256 on a GPU, which few crops do not fill, and 32 elsewhere."""
-    if setting != "auto":
-        return setting
-    return 256 if device.type == "cuda" else 32
-
-
 def _processor_flags() -> set[str]:
     try:
         return set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -64,11 +67,31 @@ class LocalEngine:
         stream = prepare_ahead(
             self._preparation, tasks, workers=self._workers, ahead=max(AHEAD, together)
         )
-        while group := list(islice(stream, together)):
-            named = [(task.name, prepared) for task, prepared in group]
-            for (task, _), found in zip(group, classify(self._detector, named), strict=True):
-                yield Finished(task, *found)
-            del group, named, found  # their images, before more are made
+        localised: deque[Future[list[tuple[Task, Prepared]]]] = deque()
+        with closing(stream), ThreadPoolExecutor(1) as thread:
+            while group := list(islice(stream, together)):
+                localised.append(thread.submit(self._localise, group))
+                del group  # its images, before more are made
+                if len(localised) > 1:
+                    yield from self._classify(localised.popleft().result())
+            while localised:
+                yield from self._classify(localised.popleft().result())
+
+    def _localise(self, group: list[tuple[Task, Prepared]]) -> list[tuple[Task, Prepared]]:
+        """With MultiBox's boxes, which are found while the networks look at the images before: what
+        one of the two does on a single core leaves the others to the other.
+        """
+        if self._detector.device.type == "cuda":  # where the networks are recorded meanwhile
+            return group
+        try:
+            return [(task, self._detector.localise(prepared)) for task, prepared in group]
+        except OUT_OF_MEMORY:  # `classify` tries again, when there is less in memory
+            return group
+
+    def _classify(self, group: list[tuple[Task, Prepared]]) -> Iterator[Finished]:
+        named = [(task.name, prepared) for task, prepared in group]
+        for (task, _), found in zip(group, classify(self._detector, named), strict=True):
+            yield Finished(task, *found)
 
 
 def classify(

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -38,7 +38,7 @@ def prepare_ahead(
     *,
     workers: int | None = None,
     ahead: int = AHEAD,
-) -> Iterator[tuple[Task, Prepared]]:
+) -> Generator[tuple[Task, Prepared]]:
     """Prepare files in `workers` processes; they come out in the order in which they go in.
 
     When a process dies, which a crash in a decoder or a lack of memory can cause, the first image

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from detector.backends.choice import BackendName, make_backend
-from detector.backends.pytorch import choose_batch_size, choose_precision
+from detector.backends.choice import BackendName, choose_batch_size, make_backend
+from detector.backends.pytorch import choose_precision
 from detector.batch.journal import Journal
 from detector.batch.proposal_cache import Photo
 from detector.batch.reporting import Reports
@@ -102,7 +102,9 @@ class Validator:
             [(backend, self._recipe.warp)],
             self._recipe.normalisation,
             classes=1 + len(self._classes),
-            batch_size=choose_batch_size(self._settings.classifier.batch_size, self._device),
+            batch_size=choose_batch_size(
+                self._settings.classifier.batch_size, self._device, self._backend
+            ),
         )
 
 

@@ -61,7 +61,9 @@ def test_boxes_are_proposals_and_scores_the_members_mean(
 def test_multibox_adds_its_proposals(multibox_bundle: Bundle, photos: Path) -> None:
     with Detector(multibox_bundle, device="cpu") as detector:
         prepared = detector.preparation.source(photos / "a.png")
-        merged = detector.localise(prepared).proposals
+        localised = detector.localise(prepared)
+        assert detector.localise(localised) is localised, "they are added once"
+        merged = localised.proposals
         assert prepared.image is not None
         assert prepared.proposals is not None
         assert merged is not None

@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from detector import Detector
-from detector.backends.choice import BackendName, choose_backend, make_backend
+from detector.backends.choice import (
+    BackendName,
+    choose_backend,
+    choose_batch_size,
+    make_backend,
+)
 from detector.bundle import Bundle
 from detector.errors import SettingsError
 from detector.settings import Settings
@@ -17,6 +22,17 @@ def test_auto_suits_the_device() -> None:
     assert choose_backend("auto", torch.device("cpu")) == "openvino"
     assert choose_backend("auto", torch.device("cuda")) == "torch"
     assert choose_backend("torch", torch.device("cpu")) == "torch"
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "size"),
+    [("cpu", "auto", 128), ("cpu", "torch", 32), ("cuda", "auto", 256)],
+)
+def test_batch_size_suits_the_device_and_the_engine(
+    device: str, name: BackendName, size: int
+) -> None:
+    assert choose_batch_size("auto", torch.device(device), name) == size
+    assert choose_batch_size(7, torch.device(device), name) == 7
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from detector.backends import pytorch
 from detector.backends.pytorch import (
     PyTorchBackend,
     arithmetic,
-    choose_batch_size,
     choose_precision,
 )
 from detector.bundle import Bundle
@@ -93,9 +92,3 @@ def test_images_share_batches_on_gpus(tiny_bundle: Bundle, gpus: int) -> None:
     )
     for one in found:
         np.testing.assert_allclose(one, expected, atol=1e-3)
-
-
-@pytest.mark.parametrize(("name", "size"), [("cpu", 32), ("cuda", 256)])
-def test_batch_size_suits_the_device(name: str, size: int) -> None:
-    assert choose_batch_size("auto", torch.device(name)) == size
-    assert choose_batch_size(7, torch.device(name)) == 7

@@ -96,7 +96,7 @@ def test_images_are_taken_a_bounded_number_ahead(photos: Path) -> None:
     stream = prepare_ahead(Preparation(Settings()), tasks(), workers=1)  # type: ignore[arg-type]
     next(stream)
     assert taken <= 4
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
 
 
 def test_workers_end_when_their_parent_is_killed(photos: Path) -> None:

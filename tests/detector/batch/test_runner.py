@@ -247,6 +247,7 @@ def test_nothing_is_overwritten_before_all_journals_are_there(
     assert journal_path(out).read_bytes() == before
 
 
+@pytest.mark.parametrize("step", ["localise", "finish_together"])
 @pytest.mark.parametrize("together", [1, 4])
 def test_an_image_that_fills_the_memory_is_tried_again_by_the_next_run(
     tiny_detector: Detector,
@@ -254,18 +255,20 @@ def test_an_image_that_fills_the_memory_is_tried_again_by_the_next_run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     together: int,
+    step: str,
 ) -> None:
     PillowImage.new("RGB", (130, 24)).save(photos / "large.png")
-    finish = Detector.finish_together
+    work = getattr(Detector, step)
 
-    def fill(detector: Detector, group: Sequence[Prepared]) -> list[Result]:
+    def fill(detector: Detector, given: Prepared | Sequence[Prepared]) -> Any:
+        group = [given] if isinstance(given, Prepared) else given
         if any(one.image is not None and one.image.shape[1] == 130 for one in group):
             raise MemoryError
-        return finish(detector, group)
+        return work(detector, given)
 
     out = tmp_path / "dets.json"
     with monkeypatch.context() as patch:
-        patch.setattr(Detector, "finish_together", fill)
+        patch.setattr(Detector, step, fill)
         patch.setattr(tiny_detector, "images_together", together)
         summary = detect(tiny_detector, photos, out)
     assert [(one.file, one.error) for one in summary.failures] == [("large.png", "lost-worker")]
@@ -292,7 +295,6 @@ def test_memory_does_not_hold_the_results(tiny_detector: Detector, tmp_path: Pat
     """Between two images nothing of the first is alive but its line in the journal."""
     import gc
 
-    from detector.pipeline import Result
 
     folder = tmp_path / "photos"
     folder.mkdir()
