@@ -295,7 +295,6 @@ def test_memory_does_not_hold_the_results(tiny_detector: Detector, tmp_path: Pat
     """Between two images nothing of the first is alive but its line in the journal."""
     import gc
 
-
     folder = tmp_path / "photos"
     folder.mkdir()
     for number in range(8):
