@@ -185,7 +185,7 @@ def share(arguments: argparse.Namespace) -> Iterator[Claim]:
         propose = SelectiveSearch()
         images = [load(path) for path in photos(arguments.images)[: arguments.rounds]]
         found = [(image, propose(image).boxes) for image in images]
-        crops = torch.zeros(BATCH, warp.crop_size, warp.crop_size, 3)
+        crops = torch.zeros(detector.ensemble.batch_size, warp.crop_size, warp.crop_size, 3)
 
         def classify() -> float:
             spent = seconds(lambda: [detector.ensemble(*regions) for regions in found])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 Batch = TypeVar("Batch")
@@ -15,11 +15,15 @@ class Ahead(Generic[Batch]):
     Args:
         make: the batch of a step.
         steps: their number; no batch is made ahead of the last one.
+        thread: which makes them; one of its own, if not given.
     """
 
-    def __init__(self, make: Callable[[int], Batch], steps: int) -> None:
+    def __init__(
+        self, make: Callable[[int], Batch], steps: int, thread: ThreadPoolExecutor | None = None
+    ) -> None:
         self._make, self._steps = make, steps
-        self._thread = ThreadPoolExecutor(1)
+        self._thread = thread or ThreadPoolExecutor(1)
+        self._owns_thread = thread is None
         self._next: Future[Batch] | None = None
 
     def __call__(self, step: int) -> Batch:
@@ -32,4 +36,7 @@ class Ahead(Generic[Batch]):
 
     def close(self) -> None:
         """Make no more."""
-        self._thread.shutdown(cancel_futures=True)
+        if self._next is not None and not self._next.cancel():
+            wait([self._next])
+        if self._owns_thread:
+            self._thread.shutdown()

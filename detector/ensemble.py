@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,6 +53,7 @@ class Ensemble:
         self.classes = classes
         self.cascade = cascade
         self._batch = _BatchSize(batch_size)  # shared with those that are `limited`
+        self._thread = ThreadPoolExecutor(1)  # one for good: each new one would take memory anew
 
     @property
     def batch_size(self) -> int:
@@ -111,7 +113,8 @@ class Ensemble:
                 size = self.batch_size
                 try:
                     starts = range(done, len(total), size)
-                    for crops in _batches(parts, place, warp, starts, backends[0].part or size):
+                    multiple = backends[0].part or size
+                    for crops in _batches(parts, place, warp, starts, multiple, self._thread):
                         found = np.sum([backend(crops) for backend in backends], axis=0)
                         end = min(done + size, len(total))
                         total[done:end] += found[: end - done]
@@ -136,18 +139,20 @@ def _batches(
     warp: Warp,
     starts: range,
     multiple: int,
+    thread: ThreadPoolExecutor,
 ) -> Iterator[Tensor]:
     """Crops of the regions of all images, in the batches that begin at `starts`; the next one is
     cut while the networks work.
 
     Args:
         multiple: to which the last one is filled up.
+        thread: which cuts them.
     """
 
     def make(number: int) -> Tensor:
         return _batch(parts, place, warp, starts[number], starts.step, multiple)
 
-    ahead = Ahead(make, len(starts))
+    ahead = Ahead(make, len(starts), thread)
     try:
         yield from (ahead(number) for number in range(len(starts)))
     finally:

@@ -28,8 +28,8 @@ from service.limits import FIELD, BodyLimit, read_image
 from service.metrics import Metrics
 from service.negotiation import prefers
 from service.observing import HEADER, LEFT, Observing
-from service.problems import Problem, documented, request_id
-from service.service import Answer, Service, closing
+from service.problems import Problem, closing, documented, request_id
+from service.service import Answer, Service
 from service.settings import ServiceSettings
 
 T = TypeVar("T")
@@ -161,7 +161,8 @@ def _add_detection(app: FastAPI, settings: ServiceSettings, keys: Keys | None) -
         if max_detections is not None:
             wanted["max_detections"] = max_detections
         if classes is not None:
-            wanted["classes"] = _known(classes.split(","), service.detector.classes, "classes")
+            names = [name.strip() for name in classes.split(",")]
+            wanted["classes"] = _known(names, service.detector.classes, "classes")
         (chosen,) = _known([preset or next(iter(service.presets))], [*service.presets], "preset")
 
         async def work(data: bytes) -> Response:

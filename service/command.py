@@ -8,7 +8,7 @@ import logging
 import logging.config
 import math
 import signal
-from contextlib import suppress
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -61,6 +61,7 @@ def _port(text: str) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # a container's first has no default
     from detector.bundle import Bundle
 
     bundle = Bundle.load(arguments.bundle)
@@ -101,10 +102,12 @@ def _serve(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         logging.config.dictConfig(LOGGING)
     signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again at its end
-    with suppress(SystemExit):
+    try:
         server.run()
+    except SystemExit as error:
+        raise SettingsError(f"cannot serve on {arguments.host}:{arguments.port}") from error
     if not server.started:
-        raise SettingsError(f"cannot serve on {arguments.host}:{arguments.port}")
+        raise SettingsError("the service could not start: the errors above say why")
     return DONE
 
 

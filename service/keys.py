@@ -22,11 +22,13 @@ def read_keys(file: Path | None) -> tuple[str, ...]:
     """The keys of a file, a line each, and those of the environment, with commas between them.
 
     Raises:
-        FormatError: the file cannot be read, or a key is too short.
+        FormatError: the file cannot be read, it or the variable has no key, or a key is too short.
     """
     keys: list[tuple[str, int | None, str]] = [
         (VARIABLE, None, key) for key in os.environ.get(VARIABLE, "").split(",")
     ]
+    if VARIABLE in os.environ and not any(key.strip() for _, _, key in keys):
+        raise FormatError(VARIABLE, "has no key: set one, or unset it")
     if file is not None:
         try:
             lines = file.read_text(encoding="utf-8").splitlines()

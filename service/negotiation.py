@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import math
 
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
@@ -19,8 +19,14 @@ def weight(accept: str, kind: str) -> float:
     weights = {}
     for part in accept.split(","):
         name, parameters = parse_options_header(part.strip())
-        weights[name.decode("latin-1")] = 1.0
-        with suppress(ValueError):
-            weights[name.decode("latin-1")] = float(parameters.get(b"q", b"1"))
+        weights[name.decode("latin-1")] = _number(parameters.get(b"q", b"1"))
     ranges = (kind, f"{kind.partition('/')[0]}/*", "*/*")
     return next((weights[each] for each in ranges if each in weights), 0.0)
+
+
+def _number(weight: bytes) -> float:
+    """From 0 to 1; what is not such a number says nothing, which means 1."""
+    try:
+        return min(max(float(weight), 0.0), 1.0) if math.isfinite(float(weight)) else 1.0
+    except ValueError:
+        return 1.0

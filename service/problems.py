@@ -65,6 +65,12 @@ class Problem(Exception):
         return JSONResponse(content, self.status.value, headers=self.headers, media_type=MEDIA_TYPE)
 
 
+def closing() -> Problem:
+    """What a request is told that came too late."""
+    detail = "the service is closing"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", detail, retry_after=5)
+
+
 def request_id(request: Request) -> str:
     """That of a request, which `observing` gave it."""
     return str(request.scope.get("state", {}).get("request_id", ""))

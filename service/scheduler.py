@@ -25,7 +25,7 @@ from detector.preparation import Prepared
 from detector.settings import DetectionSettings
 from proposals import Image, Proposals
 from service.metrics import Metrics
-from service.problems import Problem
+from service.problems import Problem, closing
 from service.settings import ServiceSettings
 
 logger = logging.getLogger(__name__)
@@ -82,6 +82,8 @@ class Scheduler:
         self._jobs: deque[Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self.undrawn = 0
+        """Pixels of classified images whose pictures are still to be drawn: they count as well."""
         self._rate = 100.0
         """Regions a second, a running mean."""
         self._thread = threading.Thread(target=self._run, name="classifier", daemon=True)
@@ -99,20 +101,16 @@ class Scheduler:
             Problem: 503, with the time after which there should be room.
         """
         with self._changed:
-            waiting = len(self._jobs)
             regions = self._regions()
-            area = sum(job.pixels for job in self._jobs)
-        limits = self._settings
-        if waiting and (
-            regions + crops > limits.max_crops or area + pixels > limits.max_waiting_pixels
-        ):
-            seconds = math.ceil(regions / self._rate)
-            raise Problem(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "busy",
-                f"{regions:,} regions wait already",
-                retry_after=min(max(1, seconds), LONGEST_RETRY),
-            )
+            area = self.undrawn + sum(job.pixels for job in self._jobs)
+        if regions and regions + crops > self._settings.max_crops:
+            reason = f"{regions:,} regions wait already"
+        elif area and area + pixels > self._settings.max_waiting_pixels:
+            reason = f"images of {area:,} pixels wait already"
+        else:
+            return
+        seconds = min(max(1, math.ceil(regions / self._rate)), LONGEST_RETRY)
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", reason, retry_after=seconds)
 
     def submit(
         self, detector: Detector, prepared: Prepared, settings: DetectionSettings
@@ -135,7 +133,7 @@ class Scheduler:
         self.check(job.regions, job.pixels)
         with self._changed:
             if self._closed:
-                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the service is closing")
+                raise closing()
             self._jobs.append(job)
             self._metrics.waiting.set(self._regions())
             self._changed.notify()

@@ -6,6 +6,7 @@ import asyncio
 import io
 import time
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -18,7 +19,7 @@ from detector.pipeline import Detector
 from detector.settings import DetectionSettings, Settings
 from proposals import Image, Proposals
 from service.metrics import Metrics
-from service.problems import Problem
+from service.problems import Problem, closing
 from service.scheduler import Scheduler
 from service.settings import ServiceSettings
 from service.workers import Workers
@@ -33,12 +34,6 @@ class Answer:
     proposals: Proposals
     seconds: Mapping[str, float]
     """By stage; "total" has the time in waiting lines as well."""
-
-
-def closing() -> Problem:
-    """What a request is told that came too late."""
-    detail = "the service is closing"
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "closing", detail, retry_after=5)
 
 
 class Service:
@@ -66,7 +61,7 @@ class Service:
         self.over = asyncio.Event()
         """What still runs has to end now."""
         self._running = 0
-        self._drawing = asyncio.Lock()  # pictures are large: one at a time
+        self._drawing = ThreadPoolExecutor(1)  # pictures are large: one at a time
 
     @asynccontextmanager
     async def started(self) -> AsyncIterator[None]:
@@ -81,6 +76,7 @@ class Service:
             self.close_within(0)
             await asyncio.to_thread(self._scheduler.close)
             await asyncio.to_thread(self._workers.close)
+            self._drawing.shutdown(cancel_futures=True)
 
     @property
     def ready(self) -> bool:
@@ -148,5 +144,9 @@ class Service:
             picture.save(buffer, format="PNG", compress_level=1)
             return buffer.getvalue()
 
-        async with self._drawing:
-            return await asyncio.to_thread(encoded)
+        height, width = answer.image.shape[:2]
+        self._scheduler.undrawn += height * width
+        try:
+            return await asyncio.wrap_future(self._drawing.submit(encoded))
+        finally:
+            self._scheduler.undrawn -= height * width

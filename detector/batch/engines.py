@@ -67,12 +67,14 @@ class LocalEngine:
         stream = prepare_ahead(
             self._preparation, tasks, workers=self._workers, ahead=max(AHEAD, together)
         )
+        on_gpu = self._detector.device.type == "cuda"  # where the networks are recorded meanwhile
+        ahead = 0 if on_gpu or self._detector.multibox is None else 1
         localised: deque[Future[list[tuple[Task, Prepared]]]] = deque()
         with closing(stream), ThreadPoolExecutor(1) as thread:
             while group := list(islice(stream, together)):
                 localised.append(thread.submit(self._localise, group))
                 del group  # its images, before more are made
-                if len(localised) > 1:
+                if len(localised) > ahead:
                     yield from self._classify(localised.popleft().result())
             while localised:
                 yield from self._classify(localised.popleft().result())
@@ -81,8 +83,6 @@ class LocalEngine:
         """With MultiBox's boxes, which are found while the networks look at the images before: what
         one of the two does on a single core leaves the others to the other.
         """
-        if self._detector.device.type == "cuda":  # where the networks are recorded meanwhile
-            return group
         try:
             return [(task, self._detector.localise(prepared)) for task, prepared in group]
         except OUT_OF_MEMORY:  # `classify` tries again, when there is less in memory

@@ -42,6 +42,7 @@ $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = $("key").value;
   $("key-form").hidden = true;
+  $("files").focus();
   for (const photo of photos) if (photo.refused) wait(photo);
   next();
 });
@@ -52,13 +53,19 @@ function add(files) {
     const photo = { file, article };
     article.querySelector("h2").textContent = file.name || "pasted photo";
     article.querySelector(".remove").addEventListener("click", () => remove(photo));
-    article.querySelector(".again").addEventListener("click", () => { wait(photo); next(); });
+    article.querySelector(".again").addEventListener("click", () => again(photo));
     article.querySelector(".json").addEventListener("click", () => saveJson(photo));
     article.querySelector(".picture").addEventListener("click", () => savePicture(photo));
     $("photos").append(article);
     photos.push(photo);
     wait(photo);
   }
+  next();
+}
+
+function again(photo) {
+  photo.article.querySelector(".remove").focus();  // before this button is hidden
+  wait(photo);
   next();
 }
 
@@ -77,12 +84,13 @@ let busy = false;
 function wait(photo) {
   photo.waiting = true;
   photo.refused = false;
+  offer(photo, {});
   say(photo, "waiting");
 }
 
 async function next() {
   const photo = photos.find((each) => each.waiting);
-  if (busy || !photo) return;
+  if (busy || !photo || !$("key-form").hidden) return;
   busy = true;
   photo.waiting = false;
   say(photo, "looking …");
@@ -106,6 +114,7 @@ async function detect(photo) {
   const headers = key ? { authorization: `Bearer ${key}` } : {};
   const response = await fetch(`/detect?${query}`, { method: "POST", body: form, headers });
   const answer = await response.json().catch(() => null);  // a proxy may answer in its own words
+  if (!photos.includes(photo)) return;  // it was removed meanwhile
   if (!response.ok || !answer) {
     const { status, statusText } = response;
     fail(photo, answer?.detail ?? `${status} ${statusText}`, status === 408 || status >= 500);
@@ -125,7 +134,6 @@ function fail(photo, text, temporary) {
 }
 
 function offer({ article }, { again = false, json = false, picture = false }) {
-  article.querySelector(".actions").hidden = false;
   article.querySelector(".again").hidden = !again;
   article.querySelector(".json").hidden = !json;
   article.querySelector(".picture").hidden = !picture;

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from detector.ahead import Ahead
@@ -29,3 +32,11 @@ def test_an_error_comes_with_its_step() -> None:
     with pytest.raises(ValueError, match="step 1"):
         ahead(1)
     ahead.close()
+
+
+def test_a_given_thread_is_left_to_its_owner() -> None:
+    with ThreadPoolExecutor(1) as thread:
+        ahead = Ahead(lambda step: threading.get_ident(), 3, thread)
+        assert ahead(0) == thread.submit(threading.get_ident).result()
+        ahead.close()
+        assert thread.submit(int).result() == 0

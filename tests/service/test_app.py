@@ -51,6 +51,19 @@ def test_answers_are_the_detectors(client: httpx2.Client, running: Running, form
     assert re.fullmatch(r"tiny@[0-9a-f]{8}", answer["bundle"])
 
 
+@pytest.mark.parametrize("preset", ["default", "fast"])
+def test_answers_with_multibox_are_the_detectors(multibox_bundle: Bundle, preset: str) -> None:
+    data = encoded(1)
+    with serving(multibox_bundle) as running, running.client() as client:
+        answer = client.post("/detect", content=data, headers=JPEG, params={"preset": preset})
+        own = running.app.state.service.presets[preset]
+        assert answer.json()["detections"] == expected(own, data)
+        proposals = answer.json()["proposals"]
+        assert proposals == own.detect(data).proposals
+        assert proposals["multibox"] > 0
+        assert ("selective_search" in proposals) == (preset == "default")
+
+
 def test_parameters(client: httpx2.Client, running: Running) -> None:
     data = encoded(2)
 
@@ -64,7 +77,7 @@ def test_parameters(client: httpx2.Client, running: Running) -> None:
     half = sorted(item["score"] for item in everything)[len(everything) // 2]
     assert found(score_threshold=half) == [item for item in everything if item["score"] >= half]
     assert found(max_detections=2) == everything[:2]
-    dogs = found(classes="dog", score_threshold=0)
+    dogs = found(classes=" dog ", score_threshold=0)
     assert {item["label"] for item in dogs} == {"dog"}
     assert found(preset="fast") != found(preset="default") == found()
     assert found(preset="fast") == expected(running.app.state.service.presets["fast"], data)

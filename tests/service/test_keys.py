@@ -59,6 +59,15 @@ def test_keys_of_file_and_environment(tmp_path: Path, monkeypatch: pytest.Monkey
     assert read_keys(file) == (OTHER, KEY, f"{KEY}x")
 
 
+@pytest.mark.parametrize("value", ["", " , "])
+def test_a_variable_without_keys_does_not_open_the_service(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTOR_API_KEYS", value)
+    with pytest.raises(FormatError, match="DETECTOR_API_KEYS: has no key"):
+        read_keys(None)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

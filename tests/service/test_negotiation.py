@@ -30,4 +30,9 @@ def test_weights(accept: str, expected: float) -> None:
 
 @given(st.text(st.characters(max_codepoint=255), max_size=50))
 def test_any_header_has_a_weight(accept: str) -> None:
-    assert isinstance(weight(f"image/{accept}", "image/png"), float)
+    assert 0 <= weight(f"image/{accept}", "image/png") <= 1
+
+
+@given(st.floats())
+def test_any_number_is_a_weight(q: float) -> None:
+    assert 0 <= weight(f"image/png;q={q}", "image/png") <= 1

@@ -155,6 +155,15 @@ def test_a_full_line_is_503(fake: Fake, schedulers: Any) -> None:
     assert scores(submit(scheduler, fake, 2, 1)) == expected(2, 1)
 
 
+def test_pictures_that_are_still_to_be_drawn_count(fake: Fake, schedulers: Any) -> None:
+    scheduler = schedulers(max_waiting_pixels=2_000)
+    scheduler.undrawn = 1_900
+    with pytest.raises(Problem, match="images of 1,900 pixels wait already"):
+        scheduler.submit(fake, prepared(1, 1, side=40), EVERYTHING)
+    scheduler.undrawn = 0
+    assert scores(scheduler.submit(fake, prepared(1, 1, side=40), EVERYTHING)) == expected(1, 1)
+
+
 def test_large_images_fill_the_line(fake: Fake, schedulers: Any) -> None:
     scheduler = schedulers(batch_crops=1, max_waiting_pixels=2_000)
     fake.free.clear()
