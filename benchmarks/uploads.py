@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import collections
 import os
+import time
 
 import httpx2
 
@@ -37,6 +38,7 @@ def main() -> None:
             statuses[status] += 1
             if number == arguments.count // 10:
                 before = state(service)
+        time.sleep(2)  # for connections that were given up
         after = state(service)
         assert client.get("/readyz").status_code == 200
     print(dict(statuses))

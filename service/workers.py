@@ -19,6 +19,7 @@ import cv2
 from detector.batch.local import default_workers, start_worker
 from detector.errors import LostWorker
 from detector.preparation import Preparation, Prepared
+from service.memory import give_back_large
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -117,6 +118,7 @@ def _start(preparations: Mapping[str, Preparation]) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)  # libraries write there what they think of an image
     os.close(nowhere)
+    give_back_large()
     start_worker()
 
 
