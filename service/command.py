@@ -18,7 +18,6 @@ import uvicorn
 from detector.commands.options import DONE, Arguments, add_detector_options, main, parser
 from detector.errors import SettingsError
 from service.keys import read_keys
-from service.memory import give_back_large
 from service.settings import ServeSettings, ServiceSettings
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ def _port(text: str) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # a container's first has no default
-    give_back_large()
     from detector.bundle import Bundle
 
     bundle = Bundle.load(arguments.bundle)
