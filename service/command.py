@@ -61,7 +61,7 @@ def _port(text: str) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # a container's first has no default
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # process 1 has no default
     from detector.bundle import Bundle
 
     bundle = Bundle.load(arguments.bundle)

@@ -80,8 +80,8 @@ class LocalEngine:
                 yield from self._classify(localised.popleft().result())
 
     def _localise(self, group: list[tuple[Task, Prepared]]) -> list[tuple[Task, Prepared]]:
-        """With MultiBox's boxes, which are found while the networks look at the images before: what
-        one of the two does on a single core leaves the others to the other.
+        """Add MultiBox's boxes, while the networks look at the images before: each of the two has
+        work for one core alone, which leaves the others to the other.
         """
         try:
             return [(task, self._detector.localise(prepared)) for task, prepared in group]
