@@ -14,8 +14,9 @@ from detector.detections import Detection
 from detector.formats.files import replacing
 from proposals import Image
 
-MINIMUM_SCORE = 0.5
-"""Weaker detections are not drawn: a hundred boxes hide the photo."""
+MINIMUM_SCORE = 0.8
+"""Weaker detections are not drawn: a hundred boxes hide the photo, and few of them are right
+(docs/results.md)."""
 
 JPEG_LIMIT = 65_500
 """Pixels a side."""

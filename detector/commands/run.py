@@ -25,6 +25,7 @@ from detector.commands.options import (
     parser,
 )
 from detector.commands.progress import Progress
+from detector.drawing import MINIMUM_SCORE
 from detector.errors import SettingsError
 from detector.formats import FORMATS
 from detector.formats.files import replacing
@@ -51,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--score-threshold", type=float, metavar="P", help="report scores of P and more")
     add("--max-detections", type=int, metavar="N", help="report the best N of each image")
     add("--classes", metavar="A,B", help="report these classes")
-    add("--visualize", type=Path, metavar="DIR", help="photos with boxes of score 0.5 and more")
+    drawn = f"photos with boxes of score {MINIMUM_SCORE} and more"
+    add("--visualize", type=Path, metavar="DIR", help=drawn)
     add("--proposals-out", type=Path, metavar="FILE", help="write all proposals (JSON lines)")
     add("--proposals-in", type=Path, metavar="FILE", help="use these proposals")
     add("--engine", choices=("local", "ray"), default="local", help="this machine, or a cluster")

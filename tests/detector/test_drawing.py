@@ -34,7 +34,7 @@ def ink(picture: PillowImage.Image) -> int:
     "detections",
     [
         pytest.param([], id="none"),
-        pytest.param([Detection("cat", 0.499999, (20, 50, 90, 100))], id="a weak one"),
+        pytest.param([Detection("cat", 0.799999, (20, 50, 90, 100))], id="a weak one"),
     ],
 )
 def test_nothing_is_drawn_for(detections: list[Detection]) -> None:
@@ -44,7 +44,7 @@ def test_nothing_is_drawn_for(detections: list[Detection]) -> None:
 
 def test_the_photo_itself_stays_as_it_is() -> None:
     image = grey()
-    picture = draw(image, [Detection("cat", 0.5, (20, 50, 90, 100))], CLASSES)
+    picture = draw(image, [Detection("cat", 0.8, (20, 50, 90, 100))], CLASSES)
     assert (image == 128).all()
     assert picture.size == (200, 150)
     assert count(picture, "cat") > 0
@@ -122,7 +122,7 @@ def scenes(draw_from: st.DrawFn) -> tuple[Image, list[Detection]]:
     for _ in range(draw_from(st.integers(0, 5))):
         x1, y1 = draw_from(st.integers(0, width - 1)), draw_from(st.integers(0, height - 1))
         x2, y2 = draw_from(st.integers(x1 + 1, width)), draw_from(st.integers(y1 + 1, height))
-        score = draw_from(st.floats(0.5, 1))
+        score = draw_from(st.floats(0.8, 1))
         found.append(Detection(draw_from(st.sampled_from(CLASSES)), score, (x1, y1, x2, y2)))
     return grey(width, height), found
 
