@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from detector.backends.pytorch import choose_device, choose_precision
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.evaluation.proposals import SIZES, Quality, evaluate

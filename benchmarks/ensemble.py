@@ -26,23 +26,23 @@ from numpy.typing import NDArray
 
 from detector.backends.choice import make_backend
 from detector.backends.pytorch import Precision, choose_precision
-from detector.bundle import Bundle
-from detector.cascade import Cascade
-from detector.commands.progress import Progress
+from detector.bundles.bundle import Bundle
+from detector.bundles.manifest import Member
+from detector.commands.progress_bar import Progress
+from detector.common.atomic_io import replacing
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
-from detector.detections import select
-from detector.ensemble import Ensemble
 from detector.evaluation import voc
 from detector.evaluation.average_precision import area
 from detector.evaluation.bootstrap import interval, mean_ap_draws
 from detector.evaluation.detections import from_entries
 from detector.evaluation.score import Ranking, Score
-from detector.formats.files import replacing
 from detector.formats.native import Entry
 from detector.formats.proposals import ProposalsFile
 from detector.images import load
-from detector.manifest import Member
+from detector.regions.cascade import Cascade
+from detector.regions.ensemble import Ensemble
+from detector.regions.nms import select
 from detector.settings import DetectionSettings, Settings
 from proposals.types import Boxes
 

@@ -21,8 +21,8 @@ import skimage.data
 import torch
 from PIL import Image as PillowImage
 
+from detector.bundles.manifest import Normalisation, Warp
 from detector.datasets.ground_truth import AnnotatedImage
-from detector.manifest import Normalisation, Warp
 from detector.training.batches import cut_batch, vary
 from detector.training.photos import Photos
 from detector.training.sampling import Sampler, pool

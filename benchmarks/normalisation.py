@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from detector.backends.pytorch import PyTorchBackend
-from detector.googlenet import GoogLeNet, LocalResponseNorm
-from detector.manifest import Architecture
+from detector.bundles.manifest import Architecture
+from detector.models.googlenet import GoogLeNet, LocalResponseNorm
 
 BATCH, ROUNDS, SECONDS = 32, 5, 2.0
 

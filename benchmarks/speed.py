@@ -41,14 +41,14 @@ from detector.backends.pytorch import (
     choose_precision,
     has_integers,
 )
-from detector.bundle import Bundle
-from detector.cores import available_cores
-from detector.crops import Pixels, cut, normalise
-from detector.ensemble import Ensemble
-from detector.googlenet import GoogLeNet
+from detector.bundles.bundle import Bundle
+from detector.bundles.manifest import Architecture
+from detector.common.cpu import available_cores
 from detector.images import load
-from detector.manifest import Architecture
-from detector.quantisation import measure
+from detector.models.googlenet import GoogLeNet
+from detector.models.quantization import measure
+from detector.regions.crops import Pixels, cut, normalise
+from detector.regions.ensemble import Ensemble
 from detector.settings import Settings
 from proposals import SelectiveSearch
 from proposals.baselines import random_boxes

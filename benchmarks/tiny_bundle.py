@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from detector.bundle import pack
+from detector.bundles.bundle import pack
 from tests.conftest import RECIPE, write_tiny_weights
 
 

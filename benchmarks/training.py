@@ -20,8 +20,8 @@ import skimage.data
 import torch
 
 from detector.backends.pytorch import choose_device
-from detector.batch.reporting import silence
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
+from detector.common.progress import silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.images import MAX_PIXELS, load
 from detector.settings import configs, read_toml

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from detector.errors import DetectorError, ImageError
 
 if TYPE_CHECKING:
-    from detector.detections import Detection
-    from detector.pipeline import Detector, Result
+    from detector.detector import Detector, Result
+    from detector.regions.nms import Detection
 
 # Waiting threads of a network sleep instead of spinning, for the processes that make proposals
 # need the same cores. It counts only if it is set before torch is loaded.
@@ -26,9 +26,9 @@ __all__ = ["Detection", "Detector", "DetectorError", "ImageError", "Result", "__
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Detection": "detector.detections",
-    "Detector": "detector.pipeline",
-    "Result": "detector.pipeline",
+    "Detection": "detector.regions.nms",
+    "Detector": "detector.detector",
+    "Result": "detector.detector",
 }
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from detector.detections import Detection
-from detector.formats.files import replacing
+from detector.common.atomic_io import replacing
+from detector.regions.nms import Detection
 from proposals import Image
 
 MINIMUM_SCORE = 0.8

@@ -21,14 +21,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.staticfiles import StaticFiles
 
 from detector import __version__
-from detector.pipeline import Detector
+from detector.detector import Detector
 from detector.settings import Settings
 from service.keys import Keys
 from service.limits import FIELD, BodyLimit, read_image
 from service.metrics import Metrics
 from service.negotiation import prefers
-from service.observing import HEADER, LEFT, Observing
 from service.problems import Problem, closing, documented, request_id
+from service.request_log import HEADER, LEFT, Observing
 from service.service import Answer, Service
 from service.settings import ServiceSettings
 

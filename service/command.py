@@ -31,7 +31,7 @@ MARGIN = 2
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"json": {"()": "service.observing.JsonLines"}},
+    "formatters": {"json": {"()": "service.request_log.JsonLines"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {"service": {"level": "INFO"}, "uvicorn.error": {"level": "INFO"}},
@@ -62,7 +62,7 @@ def _port(text: str) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # process 1 has no default
-    from detector.bundle import Bundle
+    from detector.bundles.bundle import Bundle
 
     bundle = Bundle.load(arguments.bundle)
 
@@ -79,7 +79,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         print(settings.to_toml(), end="")
         return DONE
     keys = read_keys(arguments.api_keys)
-    from detector.pipeline import Detector
+    from detector.detector import Detector
     from service.app import create_app
 
     most = settings.detector().replace(classifier={"members": "all"})

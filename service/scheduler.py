@@ -19,9 +19,9 @@ from http import HTTPStatus
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.detections import Detection, select
-from detector.pipeline import Detector
-from detector.preparation import Prepared
+from detector.detector import Detector
+from detector.preprocessing import Prepared
+from detector.regions.nms import Detection, select
 from detector.settings import DetectionSettings
 from proposals import Image, Proposals
 from service.metrics import Metrics

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from detector.detections import Detection
+from detector.detector import Detector
 from detector.drawing import MINIMUM_SCORE, draw
 from detector.errors import ImageError
-from detector.pipeline import Detector
+from detector.regions.nms import Detection
 from detector.settings import DetectionSettings, Settings
 from proposals import Image, Proposals
 from service.metrics import Metrics

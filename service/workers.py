@@ -16,9 +16,9 @@ from concurrent.futures.process import BrokenProcessPool
 
 import cv2
 
-from detector.batch.local import default_workers, start_worker
+from detector.batch.workers import default_workers, start_worker
 from detector.errors import LostWorker
-from detector.preparation import Preparation, Prepared
+from detector.preprocessing import Preparation, Prepared
 from service.memory import give_back_large
 from service.metrics import Metrics
 

@@ -14,10 +14,10 @@ from PIL import Image as PillowImage
 from safetensors.torch import save_file
 
 from detector import Detector
-from detector.bundle import Bundle, pack
-from detector.googlenet import GoogLeNet
-from detector.localiser import Localiser
-from detector.manifest import Architecture, MultiBoxRecipe, Recipe
+from detector.bundles.bundle import Bundle, pack
+from detector.bundles.manifest import Architecture, MultiBoxRecipe, Recipe
+from detector.models.googlenet import GoogLeNet
+from detector.models.multibox_network import Localiser
 from proposals import Image
 
 DATA = Path(os.environ.get("DETECTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))

@@ -38,7 +38,7 @@ def test_imports_go_one_way_only(package: str) -> None:
     [
         pytest.param("import detector", id="the package"),
         pytest.param("import proposals", id="proposals"),
-        pytest.param("import detector.preparation", id="what workers run"),
+        pytest.param("import detector.preprocessing", id="what workers run"),
         pytest.param(
             "from detector.commands.run import command; command(['--print-config'])", id="print"
         ),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.crops import Pixels
+from detector.regions.crops import Pixels
 
 
 class Backend(Protocol):

@@ -9,11 +9,11 @@ import torch
 
 from detector.backends import Backend
 from detector.backends.pytorch import Precision, PyTorchBackend
+from detector.bundles.manifest import MultiBoxRecipe
 from detector.errors import SettingsError
-from detector.googlenet import GoogLeNet
-from detector.localiser import Localiser, LocaliserBackend
-from detector.manifest import MultiBoxRecipe
-from detector.quantisation import Ranges, quantised
+from detector.models.googlenet import GoogLeNet
+from detector.models.multibox_network import Localiser, LocaliserBackend
+from detector.models.quantization import Ranges, quantised
 from proposals.multibox import Network
 
 BackendName = Literal["auto", "torch", "openvino"]
@@ -78,7 +78,7 @@ def make_backend(
     if engine == "torch":
         return PyTorchBackend(network, device, precision)
     _without_telemetry()
-    from detector.backends.openvino_cpu import OpenVINOBackend
+    from detector.backends.openvino import OpenVINOBackend
 
     return OpenVINOBackend(network, crop_size, precision, digest)
 
@@ -97,7 +97,7 @@ def make_localiser(
     if choose_backend(name, device) == "torch":
         return LocaliserBackend(network, recipe.normalisation, device, precision)
     _without_telemetry()
-    from detector.backends.openvino_cpu import OpenVINOLocaliser
+    from detector.backends.openvino import OpenVINOLocaliser
 
     return OpenVINOLocaliser(network, recipe, views, precision, digest)
 

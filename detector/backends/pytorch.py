@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.cores import available_cores
-from detector.crops import Pixels, sums
+from detector.common.cpu import available_cores
 from detector.errors import SettingsError
-from detector.googlenet import GoogLeNet
+from detector.models.googlenet import GoogLeNet
+from detector.regions.crops import Pixels, sums
 
 Precision = Literal["int8", "bfloat16", "float32"]
 """Of the arithmetic; "int8" is of classifiers' convolutions, in OpenVINO alone."""

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.common.object_storage import StoredFile, is_stored, list_files
 from detector.errors import FormatError, SettingsError
 from detector.images import SUFFIXES
-from detector.storage import StoredFile, is_stored, list_files
 
 
 class Input(NamedTuple):

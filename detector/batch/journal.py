@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from detector.common.atomic_io import encode
 from detector.errors import FormatError, SettingsError
-from detector.formats.files import encode
 
 START = b'{"fingerprint": '
 """Of every journal."""

@@ -14,16 +14,16 @@ import numpy as np
 import PIL
 
 from detector.batch.journal import Journal
-from detector.batch.local import Task, prepare_ahead
-from detector.batch.reporting import Reports, silence
-from detector.cores import available_cores
+from detector.batch.workers import Task, prepare_ahead
+from detector.common.atomic_io import encode
+from detector.common.cpu import available_cores
+from detector.common.progress import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError
-from detector.formats.files import encode
 from detector.formats.native import Failure
 from detector.formats.proposals import from_json, to_json
 from detector.images import read
-from detector.preparation import Preparation
+from detector.preprocessing import Preparation
 from detector.settings import ProposalSettings, Settings
 from proposals import Proposals
 

@@ -11,21 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from detector.batch.engines import Engine
 from detector.batch.inputs import Input
 from detector.batch.journal import Journal
-from detector.batch.local import Task
+from detector.batch.local_executor import Engine
 from detector.batch.outputs import Outputs, journal_path, picture_path
+from detector.batch.workers import Task
+from detector.common.atomic_io import encode, replacing
+from detector.common.object_storage import StoredFile
+from detector.detector import Result
 from detector.drawing import draw, is_about, save
 from detector.errors import ImageError
 from detector.formats import FORMATS
-from detector.formats.files import encode, replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 from detector.formats.proposals import to_json as proposals_to_json
 from detector.images import load, read
-from detector.pipeline import Result
-from detector.storage import StoredFile
 from proposals import Proposals
 
 

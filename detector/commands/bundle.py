@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from detector.bundle import Bundle, pack
-from detector.card import WEIGHTS, read_member, read_multibox, recipe_of
+from detector.bundles.bundle import Bundle, pack
+from detector.bundles.manifest import Recipe
+from detector.bundles.model_card import WEIGHTS, read_member, read_multibox, recipe_of
 from detector.commands.options import DONE, Arguments, add_action, main, parser
 from detector.errors import FormatError, SettingsError
-from detector.manifest import Recipe
 from detector.settings import check, describe, read_toml
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from detector.batch.inputs import Input
 from detector.batch.proposal_cache import Photo, cache_path, gather
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands import tables
 from detector.commands.options import (
     DONE,
@@ -26,14 +26,14 @@ from detector.commands.options import (
     name_failures,
     parser,
 )
-from detector.commands.progress import Progress
+from detector.commands.progress_bar import Progress
+from detector.common.atomic_io import replacing
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import compare
 from detector.formats import native
-from detector.formats.files import replacing
 from detector.formats.proposals import ProposalsFile
 from detector.images import load
 from detector.settings import Settings
@@ -276,10 +276,10 @@ def _detect(
     arguments: argparse.Namespace, benchmark: Benchmark, out: Path
 ) -> Sequence[native.Failure]:
     """Detect in the images of a ground truth; returns those that could not be used."""
-    from detector.batch.engines import LocalEngine
+    from detector.batch.local_executor import LocalEngine
     from detector.batch.outputs import Outputs
     from detector.batch.runner import run
-    from detector.pipeline import Detector
+    from detector.detector import Detector
 
     truth, folder = benchmark.truth, _photos(arguments, benchmark)
     bundle = Bundle.load(arguments.bundle)
@@ -324,15 +324,15 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
 
     from detector.backends.choice import make_backend
     from detector.backends.pytorch import choose_device, choose_precision
+    from detector.bundles.manifest import Normalisation
     from detector.evaluation.classification import (
         CROP_SIZE,
         find_labelled,
         read_labels,
         table,
     )
-    from detector.googlenet import GoogLeNet
-    from detector.manifest import Normalisation
-    from detector.weights import load_weights, read_weights
+    from detector.models.googlenet import GoogLeNet
+    from detector.models.weights import load_weights, read_weights
 
     files = arguments.weights[: arguments.members]
     if arguments.members and len(files) < arguments.members:

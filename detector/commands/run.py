@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from detector.batch.inputs import find_images
 from detector.batch.outputs import Outputs
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands.options import (
     DONE,
     SOME_FAILED,
@@ -24,16 +24,16 @@ from detector.commands.options import (
     name_failures,
     parser,
 )
-from detector.commands.progress import Progress
+from detector.commands.progress_bar import Progress
+from detector.common.atomic_io import replacing
 from detector.drawing import MINIMUM_SCORE
 from detector.errors import SettingsError
 from detector.formats import FORMATS
-from detector.formats.files import replacing
 from detector.formats.image_lists import ImageList
 from detector.settings import Settings
 
 if TYPE_CHECKING:
-    from detector.batch.engines import Engine
+    from detector.batch.local_executor import Engine
     from detector.batch.runner import Summary
 
 
@@ -110,13 +110,13 @@ def _engine(arguments: argparse.Namespace, bundle: Bundle, settings: Settings) -
     given, workers = arguments.proposals_in, arguments.workers
     where = {"device": arguments.device, "backend": arguments.backend}
     if arguments.engine == "ray":
-        from detector.batch.distributed import RayEngine
+        from detector.batch.ray_executor import RayEngine
 
         with RayEngine(bundle, settings, given=given, workers=workers, **where) as engine:
             yield engine
     else:
-        from detector.batch.engines import LocalEngine
-        from detector.pipeline import Detector
+        from detector.batch.local_executor import LocalEngine
+        from detector.detector import Detector
 
         with Detector(bundle, settings, **where) as detector:
             yield LocalEngine(detector, given=given, workers=workers)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands.options import (
     DONE,
     SOME_FAILED,
@@ -21,7 +21,7 @@ from detector.commands.options import (
     name_failures,
     parser,
 )
-from detector.commands.progress import Progress
+from detector.commands.progress_bar import Progress
 from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
@@ -29,7 +29,7 @@ from detector.formats.native import Failure
 from detector.settings import Frozen, layered, parse_assignment, read_toml
 
 if TYPE_CHECKING:
-    from detector.batch.reporting import Reports
+    from detector.common.progress import Reports
     from detector.training.data_set import DataSet
 
 Settings = TypeVar("Settings", bound=Frozen)

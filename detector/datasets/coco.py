@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from detector.common.atomic_io import read_json
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
-from detector.formats.files import read_json
 
 
 def read(path: Path) -> GroundTruth:

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 
 from detector.backends import Backend
-from detector.crops import normalise
+from detector.bundles.manifest import Normalisation
 from detector.errors import FormatError
 from detector.evaluation.bootstrap import Interval, difference_of_means
 from detector.images import SUFFIXES, load
-from detector.manifest import Normalisation
+from detector.regions.crops import normalise
 from proposals import Image
 
 CROP_SIZE = 224

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from detector.common.atomic_io import encode, read_json, replacing
 from detector.errors import FormatError
-from detector.formats.files import encode, read_json, replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 

@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.common.atomic_io import replacing
 from detector.datasets.ilsvrc import det_classes
 from detector.errors import FormatError, SettingsError
-from detector.formats.files import replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detector.detections import Detection
+from detector.common.atomic_io import encode, read_json, replacing
 from detector.errors import FormatError
-from detector.formats.files import encode, read_json, replacing
 from detector.formats.image_lists import ImageList
+from detector.regions.nms import Detection
 
 FORMAT = "detections/1"
 

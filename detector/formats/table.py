@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from detector.formats.files import replacing_table
+from detector.common.atomic_io import replacing_table
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from detector.common.atomic_io import replacing
 from detector.errors import FormatError
-from detector.formats.files import replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 

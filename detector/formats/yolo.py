@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from detector.common.atomic_io import replacing
 from detector.errors import FormatError
-from detector.formats.files import replacing
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
 

@@ -16,7 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.crops import (
+from detector.bundles.manifest import Normalisation, Warp
+from detector.datasets.ground_truth import AnnotatedImage
+from detector.regions.crops import (
     Windows,
     cut_with_opencv,
     cut_with_torch,
@@ -24,8 +26,6 @@ from detector.crops import (
     sums,
     windows,
 )
-from detector.datasets.ground_truth import AnnotatedImage
-from detector.manifest import Normalisation, Warp
 from detector.training.distortion import distort, draw_distortions
 from detector.training.sampling import IGNORED, Regions, label
 from detector.training.settings import RegionAugmentation, Sampling

@@ -19,18 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.ahead import Ahead
 from detector.backends.pytorch import PyTorchBackend, choose_device
-from detector.batch.reporting import Reports, silence
-from detector.card import WEIGHTS
-from detector.cores import available_cores
-from detector.crops import normalise
+from detector.bundles.model_card import WEIGHTS
+from detector.common.atomic_io import encode, replacing
+from detector.common.cpu import available_cores
+from detector.common.prefetcher import Ahead
+from detector.common.progress import Reports, silence
 from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import centre_crop, evaluate, find_labelled
-from detector.formats.files import encode, replacing
 from detector.formats.native import Failure
-from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS, load
+from detector.models.googlenet import GoogLeNet
+from detector.models.weights import as_shipped, load_weights, read_weights
+from detector.regions.crops import normalise
 from detector.training.distortion import distort, draw_distortions
 from detector.training.loop import Loop, check_folder
 from detector.training.objective import classification_loss
@@ -38,7 +39,6 @@ from detector.training.parallel import Group
 from detector.training.photos import Photos, readable
 from detector.training.results import circumstances, start, write_weights
 from detector.training.settings import ClassifierTraining, Patches
-from detector.weights import as_shipped, load_weights, read_weights
 from proposals import Image
 
 LABELS = "labels.txt"

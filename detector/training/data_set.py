@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from detector.batch.reporting import Reports
+from detector.common.progress import Reports
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import ImageError
 from detector.formats.native import Failure

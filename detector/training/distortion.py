@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.manifest import Normalisation
+from detector.bundles.manifest import Normalisation
 
 Distortions = NDArray[np.float32]
 """`[N, 3]`: factors of contrast and saturation, and what brightness adds on a scale of 255."""

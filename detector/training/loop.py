@@ -22,10 +22,10 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.backends.pytorch import choose_precision
-from detector.batch.reporting import Report
+from detector.common.atomic_io import encode, replacing
+from detector.common.progress import Report
 from detector.errors import BundleError, SettingsError, TrainingError
-from detector.formats.files import encode, replacing
-from detector.googlenet import Trunk
+from detector.models.googlenet import Trunk
 from detector.training.parallel import Group
 from detector.training.settings import Optimisation, Run
 

@@ -18,17 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.ahead import Ahead
 from detector.backends.pytorch import choose_device
-from detector.batch.reporting import Reports, silence
-from detector.card import MULTIBOX, WEIGHTS
+from detector.bundles.manifest import MultiBoxRecipe, TrainedMultiBox, Warp
+from detector.bundles.model_card import MULTIBOX, WEIGHTS
+from detector.common.atomic_io import replacing
+from detector.common.prefetcher import Ahead
+from detector.common.progress import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
-from detector.formats.files import replacing
 from detector.formats.native import Failure
 from detector.images import MAX_PIXELS, load
-from detector.localiser import Localiser, LocaliserBackend
-from detector.manifest import MultiBoxRecipe, TrainedMultiBox, Warp
+from detector.models.multibox_network import Localiser, LocaliserBackend
+from detector.models.weights import as_shipped, load_weights, read_weights
 from detector.training.batches import Batch, cut_batch
 from detector.training.checks import check_boxes
 from detector.training.data_set import DataSet
@@ -38,7 +39,6 @@ from detector.training.parallel import Group
 from detector.training.photos import Photos
 from detector.training.results import AUXILIARY_HEADS, circumstances, start, write_weights
 from detector.training.settings import MultiBoxTraining, Pictures
-from detector.weights import as_shipped, load_weights, read_weights
 from proposals.boxes import iou
 from proposals.multibox import (
     MultiBox,

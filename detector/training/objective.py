@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from detector.googlenet import GoogLeNet
+from detector.models.googlenet import GoogLeNet
 from detector.training.settings import ClassifierOptimisation
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.batch.reporting import Reports
-from detector.cores import available_cores
+from detector.common.cpu import available_cores
+from detector.common.progress import Reports
 from detector.errors import ImageError
 from detector.formats.native import Failure
 from detector.images import load

@@ -15,20 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.ahead import Ahead
 from detector.backends.choice import BackendName
 from detector.backends.pytorch import choose_device
 from detector.batch.proposal_cache import Photo, cache_path, gather
-from detector.batch.reporting import Reports, silence
-from detector.card import MEMBER, WEIGHTS
+from detector.bundles.manifest import TrainedMember
+from detector.bundles.model_card import MEMBER, WEIGHTS
+from detector.common.atomic_io import replacing
+from detector.common.prefetcher import Ahead
+from detector.common.progress import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import SettingsError, TrainingError
-from detector.formats.files import replacing
 from detector.formats.native import Failure
-from detector.googlenet import GoogLeNet
 from detector.images import MAX_PIXELS
-from detector.manifest import TrainedMember
-from detector.quantisation import Ranges, measure
+from detector.models.googlenet import GoogLeNet
+from detector.models.quantization import Ranges, measure
+from detector.models.weights import as_shipped, load_weights, read_weights
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
 from detector.training.data_set import DataSet
@@ -45,7 +46,6 @@ from detector.training.results import (
 from detector.training.sampling import Regions, Sampler, pool
 from detector.training.settings import RegionAugmentation, RegionTraining
 from detector.training.validation import Validator
-from detector.weights import as_shipped, load_weights, read_weights
 
 HEADS = ("classifier", *AUXILIARY_HEADS)
 """The layers that start anew."""

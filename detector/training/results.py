@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save
 
 from detector import __version__
-from detector.cores import available_cores
-from detector.formats.files import replacing
-from detector.googlenet import Trunk
+from detector.common.atomic_io import replacing
+from detector.common.cpu import available_cores
+from detector.models.googlenet import Trunk
 from detector.training.loop import Loop
 
 AUXILIARY_HEADS = ("loss1", "loss2")

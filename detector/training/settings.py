@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from detector.manifest import Architecture, MultiBoxRecipe, Normalisation, Warp
+from detector.bundles.manifest import Architecture, MultiBoxRecipe, Normalisation, Warp
 from detector.settings import Frozen, ProposalSettings
 from proposals.multibox import ALPHA
 

@@ -14,19 +14,19 @@ from detector.backends.choice import BackendName, choose_batch_size, make_backen
 from detector.backends.pytorch import choose_precision
 from detector.batch.journal import Journal
 from detector.batch.proposal_cache import Photo
-from detector.batch.reporting import Reports
+from detector.common.progress import Reports
 from detector.datasets.ground_truth import GroundTruth
-from detector.detections import select
-from detector.ensemble import Ensemble
 from detector.errors import SettingsError
 from detector.evaluation import voc
 from detector.evaluation.detections import from_entries
 from detector.formats.native import Entry
-from detector.googlenet import GoogLeNet
 from detector.images import load
+from detector.models.googlenet import GoogLeNet
+from detector.models.weights import as_shipped, half_precision
+from detector.regions.ensemble import Ensemble
+from detector.regions.nms import select
 from detector.settings import Settings
 from detector.training.settings import RegionTraining
-from detector.weights import as_shipped, half_precision
 
 
 class Validator:

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from detector.detections import Detection
 from detector.drawing import colour, draw, is_about, save
+from detector.regions.nms import Detection
 from proposals import Image
 
 CLASSES = ("cat", "dog", "person")

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detector.bundles.manifest import Warp
 from detector.errors import SettingsError
-from detector.manifest import Warp
 from detector.settings import PRESETS, Settings, configs
 
 

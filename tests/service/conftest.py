@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from detector import Detector
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.settings import Settings
 from service.app import create_app
 from service.settings import ServiceSettings

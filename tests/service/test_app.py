@@ -11,7 +11,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from detector import Detector
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.drawing import draw
 from proposals import Image
 from service.problems import MEDIA_TYPE
@@ -186,7 +186,7 @@ def test_an_error_of_the_service_says_nothing(
     def fail(*_: Any) -> None:
         raise RuntimeError("/a/path of this machine")
 
-    monkeypatch.setattr("detector.ensemble.Ensemble.together", fail)
+    monkeypatch.setattr("detector.regions.ensemble.Ensemble.together", fail)
     before = value(client, FAILED)
     for _ in range(2):  # on the same connection
         answer = client.post("/detect", content=encoded(0), headers=JPEG)

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from benchmarks.soak import soak
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from service.command import command
 from service.settings import ServeSettings
 from tests.conftest import scene

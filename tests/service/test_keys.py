@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from starlette.requests import Request
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.errors import FormatError
 from service.keys import Keys, read_keys
 from service.problems import Problem

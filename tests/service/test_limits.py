@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from tests.service.conftest import Running, serving
 from tests.service.test_workers import SLOW
 

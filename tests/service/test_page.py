@@ -17,7 +17,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from tests.conftest import scene
 from tests.service.conftest import Running, serving
 
@@ -183,7 +183,7 @@ def test_after_a_failure_it_can_be_tried_again(
 
     page.open(running.url)
     with monkeypatch.context() as failing:
-        failing.setattr("detector.ensemble.Ensemble.together", fail)
+        failing.setattr("detector.regions.ensemble.Ensemble.together", fail)
         page.choose(photo)
         page.until(lambda: page.one(".again").is_displayed())
     assert "error of the service" in page.one(".state").text

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.preparation import Prepared
+from detector.preprocessing import Prepared
 from detector.settings import DetectionSettings
 from proposals import Image, Proposals
 from proposals.types import Boxes

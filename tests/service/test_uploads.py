@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from tests.conftest import scene
 from tests.service.conftest import Running, serving
 

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 import service.workers
 from detector.errors import LostWorker, TruncatedImage
-from detector.preparation import Preparation
+from detector.preprocessing import Preparation
 from detector.settings import Settings
 from service.metrics import Metrics
 from service.workers import Workers

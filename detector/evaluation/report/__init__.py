@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 
+from detector.common.atomic_io import replacing, replacing_table
 from detector.evaluation import mistakes
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import Comparison, interval, mean_ap_draws
@@ -24,7 +25,6 @@ from detector.evaluation.report import curves
 from detector.evaluation.report.curves import Curve
 from detector.evaluation.report.pictures import FOUND, OBJECT, Gallery, Mistake, listing
 from detector.evaluation.score import Ranking, Score
-from detector.formats.files import replacing, replacing_table
 
 PAGE = "index.html"
 

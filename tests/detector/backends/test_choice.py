@@ -13,7 +13,7 @@ from detector.backends.choice import (
     choose_batch_size,
     make_backend,
 )
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.errors import SettingsError
 from detector.settings import Settings
 

@@ -11,7 +11,7 @@ from detector.backends.pytorch import (
     arithmetic,
     choose_precision,
 )
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.errors import SettingsError
 from detector.settings import Settings
 from proposals.baselines import random_boxes

@@ -13,17 +13,17 @@ import pytest
 from PIL import Image as PillowImage
 
 from detector import Detector
-from detector.batch.engines import LocalEngine
 from detector.batch.inputs import find_images
 from detector.batch.journal import Journal
+from detector.batch.local_executor import LocalEngine
 from detector.batch.outputs import Outputs, journal_path
 from detector.batch.runner import Summary, run
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands.run import command
+from detector.detector import Result
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
-from detector.pipeline import Result
-from detector.preparation import Prepared
+from detector.preprocessing import Prepared
 from detector.settings import Settings
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands.bundle import command
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands.eval import command
 
 

@@ -18,7 +18,7 @@ from PIL import Image as PillowImage
 
 from detector import __version__
 from detector.batch.journal import Journal
-from detector.bundle import Bundle
+from detector.bundles.bundle import Bundle
 from detector.commands.run import command
 
 ROOT = Path(__file__).parents[3]

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from detector.bundle import Bundle
-from detector.card import WEIGHTS
+from detector.bundles.bundle import Bundle
+from detector.bundles.model_card import WEIGHTS
 from detector.commands import bundle, eval, run, train  # noqa: A004
 from detector.settings import read_toml
 from detector.training.settings import ClassifierTraining, MultiBoxTraining, RegionTraining

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor
 
-from detector.crops import Pixels
+from detector.bundles.manifest import Normalisation
 from detector.errors import FormatError
 from detector.evaluation.classification import (
     centre_crop,
@@ -21,7 +21,7 @@ from detector.evaluation.classification import (
     squares,
     table,
 )
-from detector.manifest import Normalisation
+from detector.regions.crops import Pixels
 
 
 class Oracle:
@@ -176,8 +176,8 @@ def test_bvlc_weights_classify_imagenet(
 ) -> None:
     """60 of the 500 photos; docs/results.md has all: 68.0 and 87.8 %."""
     from detector.backends.pytorch import PyTorchBackend
-    from detector.googlenet import GoogLeNet
-    from detector.weights import load_weights, read_weights
+    from detector.models.googlenet import GoogLeNet
+    from detector.models.weights import load_weights, read_weights
 
     network = GoogLeNet(1000).eval()
     load_weights(network, read_weights(bvlc_weights), bvlc_weights)

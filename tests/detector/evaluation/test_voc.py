@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
-from detector.detections import Detection
 from detector.evaluation.average_precision import area, eleven_points
 from detector.evaluation.detections import from_entries
 from detector.evaluation.matching import Found
 from detector.evaluation.score import Score
 from detector.evaluation.voc import evaluate
 from detector.formats.native import Entry
+from detector.regions.nms import Detection
 
 Box = tuple[float, float, float, float]
 Object = tuple[Box, int, bool]  # box, label, difficult

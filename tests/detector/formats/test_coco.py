@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from detector.detections import Detection
 from detector.errors import FormatError
 from detector.formats import coco
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
+from detector.regions.nms import Detection
 
 HEADER = Header({}, {}, ("cat", "dog"))
 FAILURE = Failure("c.jpg", "empty-image", "is empty")

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from detector.detections import Detection
 from detector.errors import FormatError
 from detector.formats import native
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
+from detector.regions.nms import Detection
 
 HEADER = Header(
     {"name": "voc20", "sha256": "1a2b"}, {"detections": {"nms_iou": 0.3}}, ("cat", "dog")

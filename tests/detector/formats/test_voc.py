@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.detections import Detection
 from detector.errors import FormatError
 from detector.formats import voc
 from detector.formats.image_lists import ImageList
 from detector.formats.native import Entry, Failure, Header
+from detector.regions.nms import Detection
 from proposals.boxes import iou
 
 HEADER = Header({}, {}, ("cat", "dog"))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from detector.crops import cut, normalise
+from detector.bundles.manifest import Normalisation, Warp
 from detector.datasets.ground_truth import AnnotatedImage
-from detector.manifest import Normalisation, Warp
+from detector.regions.crops import cut, normalise
 from detector.training import batches
 from detector.training.batches import Batch, cut_batch, vary
 from detector.training.distortion import NEUTRAL

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
-from detector.batch.reporting import Report
-from detector.card import WEIGHTS
+from detector.bundles.model_card import WEIGHTS
+from detector.common.progress import Report
 from detector.errors import FormatError, SettingsError, TruncatedImage
 from detector.evaluation.classification import read_labels
 from detector.training.classifier import LABELS, draw_patch, train

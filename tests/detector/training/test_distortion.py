@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from detector.manifest import Normalisation
+from detector.bundles.manifest import Normalisation
 from detector.training.distortion import NEUTRAL, distort, draw_distortions
 
 NORMALISATION = Normalisation(std=(2.0, 4.0, 8.0))

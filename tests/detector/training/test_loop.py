@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from detector.batch.reporting import silence
+from detector.bundles.manifest import Architecture
+from detector.common.progress import silence
 from detector.errors import BundleError, SettingsError, TrainingError
-from detector.googlenet import GoogLeNet
-from detector.manifest import Architecture
+from detector.models.googlenet import GoogLeNet
 from detector.training.loop import CHECKPOINT, LOG, Loop
 from detector.training.parallel import Group
 from detector.training.settings import Optimisation, Run

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from detector.card import MULTIBOX, WEIGHTS
+from detector.bundles.manifest import Normalisation, TrainedMultiBox, Warp
+from detector.bundles.model_card import MULTIBOX, WEIGHTS
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError, TrainingError, UnreadableImage
-from detector.manifest import Normalisation, TrainedMultiBox, Warp
 from detector.training.batches import Batch, cut_batch
 from detector.training.data_set import DataSet
 from detector.training.distortion import NEUTRAL

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from detector.googlenet import GoogLeNet
-from detector.manifest import Architecture
+from detector.bundles.manifest import Architecture
+from detector.models.googlenet import GoogLeNet
 from detector.training.objective import classification_loss
 from detector.training.settings import ClassifierOptimisation
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from detector.card import MEMBER, WEIGHTS
+from detector.bundles.model_card import MEMBER, WEIGHTS
 from detector.errors import SettingsError
 from detector.training.loop import LOG
 from detector.training.parallel import Group

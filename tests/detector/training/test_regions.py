@@ -15,13 +15,13 @@ from safetensors.torch import load_file
 
 from detector import Detector
 from detector.backends.pytorch import has_integers
-from detector.bundle import pack
-from detector.card import MEMBER, WEIGHTS, read_member, recipe_of
+from detector.bundles.bundle import pack
+from detector.bundles.manifest import Architecture
+from detector.bundles.model_card import MEMBER, WEIGHTS, read_member, recipe_of
 from detector.commands.train import command
 from detector.datasets import coco
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
-from detector.manifest import Architecture
 from detector.settings import Settings, read_toml
 from detector.training.data_set import DataSet
 from detector.training.loop import CHECKPOINT, LOG

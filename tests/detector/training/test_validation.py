@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from detector.batch.proposal_cache import Photo, cache_path, gather
-from detector.batch.reporting import silence
+from detector.bundles.manifest import Architecture
+from detector.common.progress import silence
 from detector.datasets import coco
-from detector.googlenet import GoogLeNet
 from detector.images import load
-from detector.manifest import Architecture
+from detector.models.googlenet import GoogLeNet
 from detector.training import validation
 from detector.training.settings import RegionTraining
 from detector.training.validation import Validator

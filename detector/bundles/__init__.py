@@ -1,0 +1,1 @@
+"""Bundles: a detector's networks, classes and settings in one directory."""

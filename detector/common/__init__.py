@@ -1,0 +1,1 @@
+"""What all parts share: whole files, object storage, progress, prefetching, CPU count."""

@@ -1,0 +1,1 @@
+"""The networks: GoogLeNet, MultiBox's network, their weights and 8-bit quantization."""

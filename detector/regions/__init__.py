@@ -1,0 +1,1 @@
+"""Region classification: crops, the ensemble, its cascade, and non-maximum suppression."""

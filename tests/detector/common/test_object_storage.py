@@ -1,0 +1,96 @@
+"""Object storage, on a server of moto's that speaks S3 over HTTP."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from detector import Detector
+from detector.batch.inputs import find_images
+from detector.batch.local_executor import LocalEngine
+from detector.batch.outputs import Outputs
+from detector.batch.runner import run
+from detector.common.object_storage import StoredFile, list_files
+from detector.errors import SettingsError, UnreadableImage
+from detector.images import load
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an empty S3 server on loopback, which this process's environment names."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
+    running.start()
+    with pytest.MonkeyPatch.context() as patch:
+        address = f"http://127.0.0.1:{port}"
+        patch.setenv("AWS_ENDPOINT_URL", address)
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        yield address
+    running.stop()
+
+
+@pytest.fixture
+def bucket(server: str, photos: Path) -> Iterator[str]:
+    """The photos in a bucket, beside files that are none."""
+    client = boto3.client("s3", endpoint_url=server)
+    client.create_bucket(Bucket="album")
+    for file in photos.rglob("*.png"):
+        key = f"holidays/{file.relative_to(photos).as_posix()}"
+        client.put_object(Bucket="album", Key=key, Body=file.read_bytes())
+    for key in ("holidays/notes.txt", "holidays/.hidden.png", "other/e.png", "texts/a.txt"):
+        client.put_object(Bucket="album", Key=key, Body=b"text")
+    yield "s3://album"
+    for item in client.list_objects_v2(Bucket="album")["Contents"]:
+        client.delete_object(Bucket="album", Key=item["Key"])
+    client.delete_bucket(Bucket="album")
+
+
+def test_folder_in_a_bucket_is_searched(bucket: str) -> None:
+    found = find_images([f"{bucket}/holidays"])
+    assert [name for name, _ in found] == ["a.png", "b c é.png", "more/d.png"]
+    assert str(found[0].path) == "s3://album/holidays/a.png"
+    both = find_images([f"{bucket}/holidays/more/", f"{bucket}/other/e.png"])
+    assert [name for name, _ in both] == ["holidays/more/d.png", "other/e.png"]
+    assert [name for name, _ in find_images([f"{bucket}/holidays/notes.txt"])] == ["notes.txt"]
+
+
+def test_same_bytes_as_from_the_disk(
+    tiny_detector: Detector, bucket: str, photos: Path, tmp_path: Path
+) -> None:
+    engine = LocalEngine(tiny_detector)
+    outputs = [tmp_path / name for name in ("stored.json", "disk.json")]
+    for place, output in zip([f"{bucket}/holidays", str(photos)], outputs, strict=True):
+        pictures = output.with_suffix(".pictures")
+        run(engine, find_images([place]), Outputs(output, pictures=pictures))
+        assert (pictures / "more" / "d.png.jpg").exists()
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+    again = run(engine, find_images([f"{bucket}/holidays"]), Outputs(outputs[0]))
+    assert (again.computed, again.resumed) == (0, 3)
+
+
+def test_what_is_not_there_is_named(bucket: str) -> None:
+    with pytest.raises(UnreadableImage, match=r"s3://album/holidays/x\.png: cannot be read"):
+        load(StoredFile(bucket, "album/holidays/x.png"))
+    with pytest.raises(SettingsError, match=r"s3://album/nowhere: cannot be listed"):
+        list_files(f"{bucket}/nowhere")
+    with pytest.raises(SettingsError, match=r"s3://nobucket/a: cannot be listed"):
+        list_files("s3://nobucket/a")
+    with pytest.raises(SettingsError, match=r"tape://a/b: "):
+        list_files("tape://a/b")
+    with pytest.raises(SettingsError, match=r"no image in s3://album/texts"):
+        find_images([f"{bucket}/texts"])
+
+
+def test_stored_and_local_files_do_not_mix(bucket: str, photos: Path) -> None:
+    with pytest.raises(SettingsError, match="either all images are in object storage, or none"):
+        find_images([f"{bucket}/holidays", str(photos)])
