@@ -21,9 +21,10 @@ from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.evaluation.proposals import SIZES, Quality, evaluate
 from detector.images import load
+from detector.training.multibox_loss import cluster
 from proposals import Image, Proposals, SelectiveSearch
 from proposals.merge import merge
-from proposals.multibox import WHOLE, cluster, decode, select
+from proposals.multibox import WHOLE, decode, select
 
 
 def main() -> None:

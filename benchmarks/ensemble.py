@@ -37,8 +37,8 @@ from detector.evaluation.average_precision import area
 from detector.evaluation.bootstrap import interval, mean_ap_draws
 from detector.evaluation.detections import from_entries
 from detector.evaluation.score import Ranking, Score
-from detector.formats.native import Entry
 from detector.formats.proposals import ProposalsFile
+from detector.formats.records import Entry
 from detector.images import load
 from detector.regions.cascade import Cascade
 from detector.regions.ensemble import Ensemble

@@ -15,7 +15,7 @@ from detector.errors import DetectorError, ImageError
 
 if TYPE_CHECKING:
     from detector.detector import Detector, Result
-    from detector.regions.nms import Detection
+    from detector.results import Detection
 
 # Waiting threads of a network sleep instead of spinning, for the processes that make proposals
 # need the same cores. It counts only if it is set before torch is loaded.
@@ -26,7 +26,7 @@ __all__ = ["Detection", "Detector", "DetectorError", "ImageError", "Result", "__
 __version__ = "0.1.0"
 
 _LAZY = {
-    "Detection": "detector.regions.nms",
+    "Detection": "detector.results",
     "Detector": "detector.detector",
     "Result": "detector.detector",
 }

@@ -40,7 +40,8 @@ from detector.images import Source
 from detector.preprocessing import Preparation, Prepared
 from detector.regions.cascade import Cascade
 from detector.regions.ensemble import Ensemble
-from detector.regions.nms import Detection, select
+from detector.regions.nms import select
+from detector.results import Detection
 from detector.settings import Settings
 from proposals.merge import merge
 

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from detector.common.atomic_io import replacing
-from detector.regions.nms import Detection
+from detector.results import Detection
 from proposals import Image
 
 MINIMUM_SCORE = 0.8

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from detector.detector import Detector
 from detector.preprocessing import Prepared
-from detector.regions.nms import Detection, select
+from detector.regions.nms import select
+from detector.results import Detection
 from detector.settings import DetectionSettings
 from proposals import Image, Proposals
 from service.metrics import Metrics

@@ -15,7 +15,7 @@ from typing import Any
 from detector.detector import Detector
 from detector.drawing import MINIMUM_SCORE, draw
 from detector.errors import ImageError
-from detector.regions.nms import Detection
+from detector.results import Detection
 from detector.settings import DetectionSettings, Settings
 from proposals import Image, Proposals
 from service.metrics import Metrics

@@ -20,8 +20,8 @@ from detector.common.cpu import available_cores
 from detector.common.progress import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError
-from detector.formats.native import Failure
 from detector.formats.proposals import from_json, to_json
+from detector.formats.records import Failure
 from detector.images import read
 from detector.preprocessing import Preparation
 from detector.settings import ProposalSettings, Settings

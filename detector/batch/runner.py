@@ -23,8 +23,8 @@ from detector.drawing import draw, is_about, save
 from detector.errors import ImageError
 from detector.formats import FORMATS
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
 from detector.formats.proposals import to_json as proposals_to_json
+from detector.formats.records import Entry, Failure, Header
 from detector.images import load, read
 from proposals import Proposals
 

@@ -33,8 +33,8 @@ from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import compare
-from detector.formats import native
 from detector.formats.proposals import ProposalsFile
+from detector.formats.records import Failure
 from detector.images import load
 from detector.settings import Settings
 from proposals import ENGINES, Proposals
@@ -167,7 +167,7 @@ def _benchmark(arguments: argparse.Namespace) -> Benchmark:
 
 def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
     path: Path | None = arguments.detections
-    failures: Sequence[native.Failure] = ()
+    failures: Sequence[Failure] = ()
     if path is None:
         path = arguments.out or Path(f"{benchmark.name}.dets.json")
         failures = _detect(arguments, benchmark, path)
@@ -211,7 +211,7 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
 
 def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
     truth = benchmark.truth
-    failures: Sequence[native.Failure] = ()
+    failures: Sequence[Failure] = ()
     seconds = None
     if arguments.proposals in ENGINES:
         from detector.backends.pytorch import choose_device, choose_precision
@@ -272,9 +272,7 @@ def _with_multibox(
     return found, seconds / max(1, len(photos))
 
 
-def _detect(
-    arguments: argparse.Namespace, benchmark: Benchmark, out: Path
-) -> Sequence[native.Failure]:
+def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> Sequence[Failure]:
     """Detect in the images of a ground truth; returns those that could not be used."""
     from detector.batch.local_executor import LocalEngine
     from detector.batch.outputs import Outputs

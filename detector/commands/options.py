@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from detector import __version__
 from detector.errors import DetectorError
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.settings import PRESETS
 
 DONE, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130

@@ -25,7 +25,7 @@ from detector.commands.progress_bar import Progress
 from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.settings import Frozen, layered, parse_assignment, read_toml
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from detector.errors import FormatError
 from detector.evaluation.matching import Found, columns
 from detector.formats import coco, ilsvrc, native, voc
 from detector.formats.ilsvrc import class_numbers
-from detector.formats.native import Entry
+from detector.formats.records import Entry
 
 
 class Detections(NamedTuple):

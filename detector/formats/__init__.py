@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.formats import coco, ilsvrc, native, table, voc, yolo
+from detector.formats import coco, ilsvrc, native, records, table, voc, yolo
 from detector.formats.image_lists import ImageList
 
 
 class Format(NamedTuple):
     """How detections are written."""
 
-    write: Callable[[Path, native.Header, Iterable[native.Entry | native.Failure], ImageList], None]
+    write: Callable[
+        [Path, records.Header, Iterable[records.Entry | records.Failure], ImageList], None
+    ]
     check: Callable[[Sequence[str], Sequence[str], ImageList], None] = lambda *_: None
     """Raises FormatError or SettingsError for images, classes and ids that it cannot express."""
     folder: bool = False

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from detector.common.atomic_io import encode, read_json, replacing
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
+from detector.formats.records import Entry, Failure, Header
 
 
 def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:

@@ -22,7 +22,7 @@ from detector.common.atomic_io import replacing
 from detector.datasets.ilsvrc import det_classes
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
+from detector.formats.records import Entry, Failure, Header
 
 logger = logging.getLogger(__name__)
 

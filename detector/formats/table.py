@@ -7,7 +7,7 @@ from pathlib import Path
 
 from detector.common.atomic_io import replacing_table
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
+from detector.formats.records import Entry, Failure, Header
 
 COLUMNS = ("file", "label", "score", "x1", "y1", "x2", "y2")
 

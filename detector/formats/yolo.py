@@ -11,7 +11,7 @@ from pathlib import Path
 from detector.common.atomic_io import replacing
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
+from detector.formats.records import Entry, Failure, Header
 
 CLASSES = "classes.txt"
 

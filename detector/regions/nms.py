@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.results import Detection
 from detector.settings import DetectionSettings
 from proposals.boxes import nms, overlap_by_more
 from proposals.types import Boxes
-
-
-class Detection(NamedTuple):
-    """An object found.
-
-    `box` is x1, y1, x2, y2 in pixels, 0-based, x2 and y2 exclusive.
-    """
-
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
 
 
 def select(

@@ -27,7 +27,7 @@ from detector.common.prefetcher import Ahead
 from detector.common.progress import Reports, silence
 from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import centre_crop, evaluate, find_labelled
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.images import MAX_PIXELS, load
 from detector.models.googlenet import GoogLeNet
 from detector.models.weights import as_shipped, load_weights, read_weights

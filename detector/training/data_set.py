@@ -11,7 +11,7 @@ import numpy as np
 from detector.common.progress import Reports
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import ImageError
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.images import load
 from detector.training.photos import readable
 from detector.training.sampling import few_objects

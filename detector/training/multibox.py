@@ -26,7 +26,7 @@ from detector.common.prefetcher import Ahead
 from detector.common.progress import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.images import MAX_PIXELS, load
 from detector.models.multibox_network import Localiser, LocaliserBackend
 from detector.models.weights import as_shipped, load_weights, read_weights
@@ -35,20 +35,13 @@ from detector.training.checks import check_boxes
 from detector.training.data_set import DataSet
 from detector.training.distortion import draw_distortions
 from detector.training.loop import Loop, check_folder
+from detector.training.multibox_loss import Targets, cluster, loss, match_boxes, match_priors, units
 from detector.training.parallel import Group
 from detector.training.photos import Photos
 from detector.training.results import AUXILIARY_HEADS, circumstances, start, write_weights
 from detector.training.settings import MultiBoxTraining, Pictures
 from proposals.boxes import iou
-from proposals.multibox import (
-    MultiBox,
-    Targets,
-    cluster,
-    loss,
-    match_boxes,
-    match_priors,
-    units,
-)
+from proposals.multibox import MultiBox
 from proposals.types import Boxes
 
 HEADS = ("head",)

@@ -14,7 +14,7 @@ from torch import Tensor
 from detector.common.cpu import available_cores
 from detector.common.progress import Reports
 from detector.errors import ImageError
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.images import load
 from proposals import Image
 

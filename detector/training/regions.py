@@ -25,7 +25,7 @@ from detector.common.prefetcher import Ahead
 from detector.common.progress import Reports, silence
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import SettingsError, TrainingError
-from detector.formats.native import Failure
+from detector.formats.records import Failure
 from detector.images import MAX_PIXELS
 from detector.models.googlenet import GoogLeNet
 from detector.models.quantization import Ranges, measure

@@ -8,7 +8,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from detector.bundles.manifest import Architecture, MultiBoxRecipe, Normalisation, Warp
 from detector.settings import Frozen, ProposalSettings
-from proposals.multibox import ALPHA
+
+ALPHA = 0.3
+"""Weight of the locations in MultiBox's loss (arXiv 1312.2249, section 3.2)."""
 
 
 class Optimisation(Frozen):

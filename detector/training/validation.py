@@ -19,7 +19,7 @@ from detector.datasets.ground_truth import GroundTruth
 from detector.errors import SettingsError
 from detector.evaluation import voc
 from detector.evaluation.detections import from_entries
-from detector.formats.native import Entry
+from detector.formats.records import Entry
 from detector.images import load
 from detector.models.googlenet import GoogLeNet
 from detector.models.weights import as_shipped, half_precision

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
 from detector.drawing import colour, draw, is_about, save
-from detector.regions.nms import Detection
+from detector.results import Detection
 from proposals import Image
 
 CLASSES = ("cat", "dog", "person")

@@ -14,8 +14,8 @@ from detector.evaluation.detections import from_entries
 from detector.evaluation.matching import Found
 from detector.evaluation.score import Score
 from detector.evaluation.voc import evaluate
-from detector.formats.native import Entry
-from detector.regions.nms import Detection
+from detector.formats.records import Entry
+from detector.results import Detection
 
 Box = tuple[float, float, float, float]
 Object = tuple[Box, int, bool]  # box, label, difficult

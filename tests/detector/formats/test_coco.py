@@ -16,8 +16,8 @@ from pycocotools.cocoeval import COCOeval
 from detector.errors import FormatError
 from detector.formats import coco
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
-from detector.regions.nms import Detection
+from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 HEADER = Header({}, {}, ("cat", "dog"))
 FAILURE = Failure("c.jpg", "empty-image", "is empty")

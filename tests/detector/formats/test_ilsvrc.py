@@ -11,8 +11,8 @@ from detector.datasets.ilsvrc import CLASS_TABLE
 from detector.errors import FormatError, SettingsError
 from detector.formats import ilsvrc
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
-from detector.regions.nms import Detection
+from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 HEADER = Header({}, {}, ("dog", "boat", "person"))
 DOG = Detection("dog", 0.931204, (48.0, 240.0, 195.0, 371.0))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from detector.errors import FormatError
 from detector.formats import native
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
-from detector.regions.nms import Detection
+from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 HEADER = Header(
     {"name": "voc20", "sha256": "1a2b"}, {"detections": {"nms_iou": 0.3}}, ("cat", "dog")

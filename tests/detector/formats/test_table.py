@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from detector.formats import table
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
-from detector.regions.nms import Detection
+from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 HEADER = Header({}, {}, ("cat", "dog"))
 DOG = Detection("dog", 0.931204, (48.0, 240.0, 195.0, 371.0))

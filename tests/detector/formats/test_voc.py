@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from detector.errors import FormatError
 from detector.formats import voc
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
-from detector.regions.nms import Detection
+from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 from proposals.boxes import iou
 
 HEADER = Header({}, {}, ("cat", "dog"))

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from detector.errors import FormatError
 from detector.formats import yolo
 from detector.formats.image_lists import ImageList
-from detector.formats.native import Entry, Failure, Header
-from detector.regions.nms import Detection
+from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 HEADER = Header({}, {}, ("cat", "hot dog"))
 DOG = Detection("hot dog", 0.931204, (50.0, 240.0, 150.0, 360.0))

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.regions.nms import Detection, select
+from detector.regions.nms import select
+from detector.results import Detection
 from detector.settings import DetectionSettings
 from proposals.boxes import iou
 

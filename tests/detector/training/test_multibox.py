@@ -23,8 +23,9 @@ from detector.training.data_set import DataSet
 from detector.training.distortion import NEUTRAL
 from detector.training.loop import LOG
 from detector.training.multibox import draw_picture, objects_in, train
+from detector.training.multibox_loss import loss
 from detector.training.settings import MultiBoxTraining, Pictures
-from proposals.multibox import MultiBox, loss
+from proposals.multibox import MultiBox
 
 
 @pytest.fixture
