@@ -28,8 +28,8 @@ from detector.backends.choice import make_backend
 from detector.backends.pytorch import Precision, choose_precision
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Member
-from detector.commands.progress_bar import Progress
-from detector.common.atomic_io import replacing
+from detector.commands.progress_bar import ProgressBar
+from detector.common.atomic_io import atomic_write
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.evaluation import voc
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", *get_args(Precision)))
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
-    precision = choose_precision(arguments.precision, CPU, integers=bundle.has_ranges)
+    precision = choose_precision(arguments.precision, CPU, integers=bundle.has_activation_ranges)
     whole = coco.read(arguments.coco)
     truth = GroundTruth(whole.classes, whole.images[: arguments.count])
     file = ProposalsFile(arguments.proposals)
@@ -77,7 +77,7 @@ def main() -> None:
     passes: list[Mapping[str, Probabilities]] = []
     for member in bundle.manifest.members[: arguments.members]:
         one = Pass(bundle, member, arguments.images, arguments.cache, precision)
-        with Progress(len(truth.images), unit="photo", quiet=False) as progress:
+        with ProgressBar(len(truth.images), unit="photo", quiet=False) as progress:
             found = {}
             for number, image in enumerate(truth.images, start=1):
                 found[image.file] = one(image, boxes[image.file])
@@ -121,7 +121,7 @@ class Pass:
             known, values = np.concatenate([known, new]), np.concatenate([values, found])
             places |= {tuple(box): len(places) + n for n, box in enumerate(new.tolist())}
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as written:
+            with atomic_write(path) as written:
                 np.savez(written, boxes=known, probabilities=values)
         chosen: Probabilities = values[[places[key] for key in keys]]
         return chosen

@@ -21,7 +21,7 @@ import torch
 
 from detector.backends.pytorch import choose_device
 from detector.bundles.bundle import Bundle
-from detector.common.progress import silence
+from detector.common.progress import no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.images import MAX_PIXELS, load
 from detector.settings import configs, read_toml
@@ -81,7 +81,9 @@ def measure(recipe: RegionTraining, out: Path, rounds: int, device: str) -> tupl
         Sampler(regions, recipe.sampling, classes),
         photos,
         recipe,
-        Validator([], {}, recipe, out=out, device=chosen, backend="auto", reports=silence),
+        Validator(
+            [], {}, recipe, out=out, device=chosen, backend="auto", show_progress=no_progress
+        ),
         seed=0,
         device=chosen,
         group=group,

@@ -32,12 +32,12 @@ from detector.backends.pytorch import (
     choose_device,
     choose_precision,
 )
-from detector.batch.local_executor import LocalEngine
+from detector.batch.local_executor import LocalExecutor
 from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
 from detector.errors import ImageError, SettingsError
 from detector.images import Source
-from detector.preprocessing import Preparation, Prepared
+from detector.preprocessing import Prepared, Preprocessor
 from detector.regions.cascade import Cascade
 from detector.regions.ensemble import Ensemble
 from detector.regions.nms import select
@@ -182,10 +182,10 @@ class Detector:
         made.preparation = made.preparing()
         return made
 
-    def preparing(self, given: Path | None = None) -> Preparation:
+    def preparing(self, given: Path | None = None) -> Preprocessor:
         """What is done to images first, with a file of proposals in place of the engine's."""
         has_multibox = self.bundle.manifest.multibox is not None
-        return Preparation(self.settings, given=given, multibox=has_multibox)
+        return Preprocessor(self.settings, given=given, multibox=has_multibox)
 
     def detect(self, source: Source) -> Result:
         """Find the objects in an image: a path, bytes, a PIL image or an RGB array.
@@ -208,7 +208,7 @@ class Detector:
             workers: number of processes; one less than there are cores, if not given.
         """
         tasks = (Task(Path(path), str(path)) for path in paths)
-        for finished in LocalEngine(self, workers=workers)(tasks):
+        for finished in LocalExecutor(self, workers=workers)(tasks):
             yield finished.result
 
     def localise(self, prepared: Prepared) -> Prepared:
@@ -302,7 +302,7 @@ def fingerprint(
 def _precision(
     bundle: Bundle, settings: Settings, device: torch.device, engine: BackendName
 ) -> Precision:
-    integers = engine == "openvino" and bundle.has_ranges
+    integers = engine == "openvino" and bundle.has_activation_ranges
     return choose_precision(settings.classifier.precision, device, integers=integers)
 
 

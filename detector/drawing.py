@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from detector.common.atomic_io import replacing
+from detector.common.atomic_io import atomic_write
 from detector.results import Detection
 from proposals import Image
 
@@ -72,7 +72,7 @@ def save(picture: PillowImage.Image, path: Path, about: bytes) -> None:
     """
     if max(picture.size) > JPEG_LIMIT:
         picture.thumbnail((JPEG_LIMIT, JPEG_LIMIT))
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         picture.save(file, format="JPEG", quality=90, comment=_digest(about))
 
 

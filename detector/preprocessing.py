@@ -19,7 +19,7 @@ from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
 from detector.images import Source, load, read
 from detector.settings import Settings
-from proposals import ENGINES, Image, Proposals
+from proposals import METHODS, Image, Proposals
 
 OUT_OF_MEMORY = (MemoryError, cv2.error)
 """What numpy and OpenCV raise then; the latter, also otherwise, has one kind for all."""
@@ -41,7 +41,7 @@ class Prepared:
     error: ImageError | None = None
 
 
-class Preparation:
+class Preprocessor:
     """Prepares images as the settings say. It can be sent to other processes.
 
     Args:
@@ -53,7 +53,7 @@ class Preparation:
         self, settings: Settings, *, given: Path | None = None, multibox: bool = False
     ) -> None:
         self._max_pixels = settings.images.max_pixels
-        self._engine = ENGINES[settings.proposals.engine](
+        self._engine = METHODS[settings.proposals.engine](
             superpixels=settings.proposals.superpixels
         )
         self._alone = multibox and settings.multibox.alone and settings.multibox.count > 0

@@ -5,11 +5,18 @@ This package knows numpy and OpenCV and nothing of the classifier that looks at 
 
 from proposals.selective_search import SelectiveSearch
 from proposals.selectivesearch_package import SelectiveSearchPackage
-from proposals.types import Engine, Image, Proposals
+from proposals.types import Image, ProposalMethod, Proposals
 
-__all__ = ["ENGINES", "Engine", "Image", "Proposals", "SelectiveSearch", "SelectiveSearchPackage"]
+__all__ = [
+    "METHODS",
+    "Image",
+    "ProposalMethod",
+    "Proposals",
+    "SelectiveSearch",
+    "SelectiveSearchPackage",
+]
 
-ENGINES: dict[str, type[Engine]] = {
+METHODS: dict[str, type[ProposalMethod]] = {
     "opencv": SelectiveSearch,
     "selectivesearch": SelectiveSearchPackage,
 }

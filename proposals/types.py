@@ -56,7 +56,7 @@ class Proposals:
         return cls(boxes, np.ones(n, np.float32), np.full(n, source))
 
 
-class Engine(Protocol):
+class ProposalMethod(Protocol):
     """Anything that proposes boxes for an image."""
 
     def __init__(self, *, superpixels: Superpixels) -> None: ...

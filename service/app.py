@@ -28,7 +28,7 @@ from service.limits import FIELD, BodyLimit, read_image
 from service.metrics import Metrics
 from service.negotiation import prefers
 from service.problems import Problem, closing, documented, request_id
-from service.request_log import HEADER, LEFT, Observing
+from service.request_log import HEADER, LEFT, RequestLogMiddleware
 from service.service import Answer, Service
 from service.settings import ServiceSettings
 
@@ -116,7 +116,7 @@ def create_app(
             allow_headers=["authorization", "content-type", "x-api-key", HEADER],
             expose_headers=[HEADER, "retry-after"],
         )
-    app.add_middleware(Observing, metrics=metrics)
+    app.add_middleware(RequestLogMiddleware, metrics=metrics)
     return app
 
 

@@ -37,7 +37,7 @@ UNFORESEEN = Problem(
 )
 
 
-class Observing:
+class RequestLogMiddleware:
     """ASGI middleware around all else; an error that nothing has caught ends here."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:

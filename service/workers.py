@@ -18,7 +18,7 @@ import cv2
 
 from detector.batch.workers import default_workers, start_worker
 from detector.errors import LostWorker
-from detector.preprocessing import Preparation, Prepared
+from detector.preprocessing import Prepared, Preprocessor
 from service.memory import give_back_large
 from service.metrics import Metrics
 
@@ -37,7 +37,7 @@ class Workers:
     """
 
     def __init__(
-        self, preparations: Mapping[str, Preparation], count: int | None, metrics: Metrics
+        self, preparations: Mapping[str, Preprocessor], count: int | None, metrics: Metrics
     ) -> None:
         self._preparations, self._metrics = dict(preparations), metrics
         self._pools = [self._pool() for _ in range(count or default_workers())]
@@ -108,11 +108,11 @@ class Workers:
         )
 
 
-_preparations: Mapping[str, Preparation]
+_preparations: Mapping[str, Preprocessor]
 """Of a worker process, set when it starts."""
 
 
-def _start(preparations: Mapping[str, Preparation]) -> None:
+def _start(preparations: Mapping[str, Preprocessor]) -> None:
     global _preparations
     _preparations = preparations
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -17,7 +17,7 @@ from detector import Detector
 from detector.bundles.bundle import Bundle, pack
 from detector.bundles.manifest import Architecture, MultiBoxRecipe, Recipe
 from detector.models.googlenet import GoogLeNet
-from detector.models.multibox_network import Localiser
+from detector.models.multibox_network import MultiBoxNetwork
 from proposals import Image
 
 DATA = Path(os.environ.get("DETECTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
@@ -123,7 +123,7 @@ def tiny_multibox(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiBoxRec
     priors = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("multibox") / "weights.safetensors"
-    save_file(Localiser(recipe, priors).state_dict(), path)
+    save_file(MultiBoxNetwork(recipe, priors).state_dict(), path)
     return recipe, path
 
 

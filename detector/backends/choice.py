@@ -12,8 +12,8 @@ from detector.backends.pytorch import Precision, PyTorchBackend
 from detector.bundles.manifest import MultiBoxRecipe
 from detector.errors import SettingsError
 from detector.models.googlenet import GoogLeNet
-from detector.models.multibox_network import Localiser, LocaliserBackend
-from detector.models.quantization import Ranges, quantised
+from detector.models.multibox_network import MultiBoxNetwork, PyTorchMultiBox
+from detector.models.quantization import ActivationRanges, quantized
 from proposals.multibox import Network
 
 BackendName = Literal["auto", "torch", "openvino"]
@@ -55,7 +55,7 @@ def make_backend(
     device: torch.device,
     precision: Precision,
     *,
-    ranges: Ranges | None = None,
+    ranges: ActivationRanges | None = None,
     digest: str | None = None,
 ) -> Backend:
     """A network on an engine.
@@ -74,7 +74,7 @@ def make_backend(
             raise SettingsError("classifier.precision int8: the backend openvino alone has it")
         if ranges is None:
             raise SettingsError("classifier.precision int8: the bundle has no ranges for it")
-        network, digest = quantised(network, ranges), digest and f"{digest} in {ranges}"
+        network, digest = quantized(network, ranges), digest and f"{digest} in {ranges}"
     if engine == "torch":
         return PyTorchBackend(network, device, precision)
     _without_telemetry()
@@ -85,7 +85,7 @@ def make_backend(
 
 def make_localiser(
     name: BackendName,
-    network: Localiser,
+    network: MultiBoxNetwork,
     recipe: MultiBoxRecipe,
     views: int,
     device: torch.device,
@@ -95,11 +95,11 @@ def make_localiser(
 ) -> Network:
     """MultiBox's network on an engine; see `make_backend`."""
     if choose_backend(name, device) == "torch":
-        return LocaliserBackend(network, recipe.normalisation, device, precision)
+        return PyTorchMultiBox(network, recipe.normalisation, device, precision)
     _without_telemetry()
-    from detector.backends.openvino import OpenVINOLocaliser
+    from detector.backends.openvino import OpenVINOMultiBox
 
-    return OpenVINOLocaliser(network, recipe, views, precision, digest)
+    return OpenVINOMultiBox(network, recipe, views, precision, digest)
 
 
 def _without_telemetry() -> None:

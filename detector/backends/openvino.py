@@ -28,7 +28,7 @@ from detector.models import googlenet
 from detector.models import multibox_network as localiser
 from detector.models import quantization as quantisation
 from detector.models.googlenet import GoogLeNet
-from detector.models.multibox_network import Localiser
+from detector.models.multibox_network import MultiBoxNetwork
 from detector.regions.crops import Pixels, normalise
 
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ class OpenVINOBackend:
         return found
 
 
-class OpenVINOLocaliser:
+class OpenVINOMultiBox:
     """MultiBox's network likewise, as `MultiBox` calls it.
 
     Args:
@@ -83,7 +83,7 @@ class OpenVINOLocaliser:
 
     def __init__(
         self,
-        network: Localiser,
+        network: MultiBoxNetwork,
         recipe: MultiBoxRecipe,
         views: int,
         precision: Precision,
@@ -175,7 +175,7 @@ class _Probabilities(nn.Module):
 class _Moves(nn.Module):
     """What a localiser adds to its priors, and its logits, of pictures as they are stored."""
 
-    def __init__(self, network: Localiser) -> None:
+    def __init__(self, network: MultiBoxNetwork) -> None:
         super().__init__()
         self.network = network
 

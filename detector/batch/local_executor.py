@@ -29,7 +29,7 @@ class Finished(NamedTuple):
     result: Result
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """Computes files, in whatever order."""
 
     bundle: Bundle
@@ -42,7 +42,7 @@ class Engine(Protocol):
         ...
 
 
-class LocalEngine:
+class LocalExecutor:
     """A detector in this process, and processes of this machine that prepare images for it.
 
     Args:

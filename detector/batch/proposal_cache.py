@@ -17,13 +17,13 @@ from detector.batch.journal import Journal
 from detector.batch.workers import Task, prepare_ahead
 from detector.common.atomic_io import encode
 from detector.common.cpu import available_cores
-from detector.common.progress import Reports, silence
+from detector.common.progress import ShowProgress, no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError
 from detector.formats.proposals import from_json, to_json
 from detector.formats.records import Failure
 from detector.images import read
-from detector.preprocessing import Preparation
+from detector.preprocessing import Preprocessor
 from detector.settings import ProposalSettings, Settings
 from proposals import Proposals
 
@@ -62,7 +62,7 @@ def gather(
     *,
     workers: int | None = None,
     strict: bool = False,
-    reports: Reports = silence,
+    show_progress: ShowProgress = no_progress,
 ) -> tuple[list[Photo], list[Failure]]:
     """The photos with their proposals, and those that cannot be used.
 
@@ -73,7 +73,7 @@ def gather(
         FormatError: a photo has another size than its annotations say.
         ImageError: with `strict`, the first photo that cannot be used.
     """
-    preparation = Preparation(Settings(proposals=settings))
+    preparation = Preprocessor(Settings(proposals=settings))
     failures: dict[str, Failure] = {}
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(cache))
@@ -89,7 +89,7 @@ def gather(
                 else:
                     yield Task(path, image.file)
 
-        report = stack.enter_context(reports(len(images), "photo"))
+        report = stack.enter_context(show_progress(len(images), "photo"))
         ahead = prepare_ahead(preparation, unfinished(), workers=workers or available_cores())
         for computed, (task, prepared) in enumerate(ahead, start=1):
             if prepared.error is not None:

@@ -22,7 +22,7 @@ from detector.batch.local_executor import Finished, classify, given_fingerprint
 from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
 from detector.errors import LostWorker, SettingsError, WorkerError
-from detector.preprocessing import Preparation, Prepared, single_threaded
+from detector.preprocessing import Prepared, Preprocessor, single_threaded
 from detector.settings import Settings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ ATTEMPTS = 2
 """Workers that may die at work on an image, after which it is given up."""
 
 
-class RayEngine:
+class RayExecutor:
     """A cluster's machines: the one that `RAY_ADDRESS` or `ray start` names, or else this one.
 
     Each machine has an actor that classifies with all of its cores, or one for each GPU; half of
@@ -250,9 +250,9 @@ class _Recipe(NamedTuple):
 
 
 @lru_cache(maxsize=1)
-def _preparation(recipe: _Recipe) -> Preparation:
+def _preparation(recipe: _Recipe) -> Preprocessor:
     single_threaded()
-    return Preparation(recipe.settings, given=recipe.given, multibox=recipe.multibox)
+    return Preprocessor(recipe.settings, given=recipe.given, multibox=recipe.multibox)
 
 
 def _prepare(recipe: _Recipe, deaths: Any, row: dict[str, Any]) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 from detector.batch.inputs import Input
 from detector.batch.journal import Journal
-from detector.batch.local_executor import Engine
+from detector.batch.local_executor import Executor
 from detector.batch.outputs import Outputs, journal_path, picture_path
 from detector.batch.workers import Task
-from detector.common.atomic_io import encode, replacing
+from detector.common.atomic_io import atomic_write, encode
 from detector.common.object_storage import StoredFile
 from detector.detector import Result
 from detector.drawing import draw, is_about, save
@@ -52,7 +52,7 @@ class Summary:
 
 
 def run(
-    engine: Engine,
+    engine: Executor,
     inputs: Sequence[Input],
     outputs: Outputs,
     *,
@@ -126,7 +126,7 @@ def run(
         form.write(outputs.path, header, records, ids)
         _remove_others(outputs, journal, names, form.file_of)
         if outputs.proposals:
-            with replacing(outputs.proposals) as file:
+            with atomic_write(outputs.proposals) as file:
                 for name in names:
                     _write_proposals(file, journals[1][name])
         if outputs.pictures:
@@ -180,7 +180,9 @@ def _write_proposals(file: BinaryIO, record: dict[str, Any]) -> None:
         file.write(encode(record) + b"\n")
 
 
-def _draw_missing(inputs: Sequence[Input], journal: Journal, folder: Path, engine: Engine) -> None:
+def _draw_missing(
+    inputs: Sequence[Input], journal: Journal, folder: Path, engine: Executor
+) -> None:
     """Draw the images of which there is no picture, or one of other detections."""
     for name, path in inputs:
         target = picture_path(folder, name)

@@ -1,4 +1,4 @@
-"""Preparation in worker processes of this machine, ahead of the classifier.
+"""Preprocessor in worker processes of this machine, ahead of the classifier.
 
 Workers are spawned, end when their parent dies, and are replaced when one of them dies.
 """
@@ -18,7 +18,7 @@ from typing import NamedTuple
 from detector.common.cpu import available_cores
 from detector.common.object_storage import StoredFile
 from detector.errors import LostWorker, WorkerError
-from detector.preprocessing import Preparation, Prepared, single_threaded
+from detector.preprocessing import Prepared, Preprocessor, single_threaded
 
 AHEAD = 2
 """Images that may wait for the classifier, beside one in work in each process: a bound of the
@@ -33,7 +33,7 @@ class Task(NamedTuple):
 
 
 def prepare_ahead(
-    preparation: Preparation,
+    preparation: Preprocessor,
     tasks: Iterable[Task],
     *,
     workers: int | None = None,
@@ -86,7 +86,7 @@ def _is_done(future: Future[Prepared]) -> bool:
     return future.done() and future.exception() is None
 
 
-def _alone(preparation: Preparation, task: Task) -> Prepared:
+def _alone(preparation: Preprocessor, task: Task) -> Prepared:
     with _pool(preparation, 1) as pool:
         try:
             pool.submit(os.getpid).result()
@@ -102,7 +102,7 @@ def _alone(preparation: Preparation, task: Task) -> Prepared:
             return Prepared({}, error=lost)
 
 
-def _pool(preparation: Preparation, workers: int) -> ProcessPoolExecutor:
+def _pool(preparation: Preprocessor, workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),
@@ -116,11 +116,11 @@ def default_workers() -> int:
     return max(1, available_cores() - 1)
 
 
-_preparation: Preparation
+_preparation: Preprocessor
 """Of a worker process, set when it starts."""
 
 
-def _start(preparation: Preparation) -> None:
+def _start(preparation: Preprocessor) -> None:
     global _preparation
     _preparation = preparation
     start_worker()

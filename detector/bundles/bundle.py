@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from detector.backends.choice import BackendName
     from detector.backends.pytorch import Precision
     from detector.models.googlenet import GoogLeNet
-    from detector.models.multibox_network import Localiser
+    from detector.models.multibox_network import MultiBoxNetwork
     from proposals.multibox import MultiBox
 
 SHIPPED = Path(__file__).parent
@@ -70,7 +70,7 @@ class Bundle:
         return cls(directory, manifest, hashlib.sha256(data).hexdigest())
 
     @property
-    def has_ranges(self) -> bool:
+    def has_activation_ranges(self) -> bool:
         """Is all there that 8-bit integers need?"""
         return all(member.ranges is not None for member in self.manifest.members)
 
@@ -142,17 +142,17 @@ class Bundle:
         )
         return MultiBox(network, size=recipe.size, count=count, views=views)
 
-    def localiser(self, recipe: BundledMultiBox) -> Localiser:
+    def localiser(self, recipe: BundledMultiBox) -> MultiBoxNetwork:
         """MultiBox's network with its weights in float32.
 
         Raises:
             BundleError: the weights are missing, altered or of another shape.
         """
-        from detector.models.multibox_network import Localiser
+        from detector.models.multibox_network import MultiBoxNetwork
         from detector.models.weights import load_weights, read_weights
 
         file = self.directory / recipe.file
-        network = Localiser(recipe)
+        network = MultiBoxNetwork(recipe)
         load_weights(network, read_weights(file, self._verified(recipe)), file)
         return network.eval()
 

@@ -26,8 +26,8 @@ from detector.commands.options import (
     name_failures,
     parser,
 )
-from detector.commands.progress_bar import Progress
-from detector.common.atomic_io import replacing
+from detector.commands.progress_bar import ProgressBar
+from detector.common.atomic_io import atomic_write
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
@@ -37,7 +37,7 @@ from detector.formats.proposals import ProposalsFile
 from detector.formats.records import Failure
 from detector.images import load
 from detector.settings import Settings
-from proposals import ENGINES, Proposals
+from proposals import METHODS, Proposals
 
 if TYPE_CHECKING:
     from proposals.multibox import MultiBox
@@ -213,7 +213,7 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
     truth = benchmark.truth
     failures: Sequence[Failure] = ()
     seconds = None
-    if arguments.proposals in ENGINES:
+    if arguments.proposals in METHODS:
         from detector.backends.pytorch import choose_device, choose_precision
 
         choice = {"engine": arguments.proposals}
@@ -225,7 +225,7 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
             settings.proposals,
             cache_path(Path(), settings.proposals),
             workers=arguments.workers,
-            reports=lambda total, unit: Progress(total, unit=unit, quiet=arguments.quiet),
+            show_progress=lambda total, unit: ProgressBar(total, unit=unit, quiet=arguments.quiet),
         )
         seconds = sum(photo.seconds for photo in photos) / max(1, len(photos))
         found = [(photo.image, photo.proposals) for photo in photos]
@@ -240,14 +240,14 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
         path = Path(arguments.proposals)
         if not path.is_file():
             raise SettingsError(
-                f"--proposals {path}: is no file and no engine; engines are {', '.join(ENGINES)}"
+                f"--proposals {path}: is no file and no engine; engines are {', '.join(METHODS)}"
             )
         file = ProposalsFile(path)
         found = [(i, file.get(i.file, i.width, i.height)) for i in truth.images]
     name_failures(failures)
     if not found:
         raise SettingsError("there is no photo to evaluate proposals on")
-    with Progress(len(found), unit="image", quiet=arguments.quiet) as progress:
+    with ProgressBar(len(found), unit="image", quiet=arguments.quiet) as progress:
         qualities = proposals.evaluate(found, seconds, progress)
     _write_json(arguments, proposals.to_json(qualities, len(found)))
     if not arguments.quiet:
@@ -262,7 +262,7 @@ def _with_multibox(
     from proposals.merge import merge
 
     found, seconds = [], 0.0
-    with Progress(len(photos), unit="image", quiet=arguments.quiet) as progress:
+    with ProgressBar(len(photos), unit="image", quiet=arguments.quiet) as progress:
         for number, photo in enumerate(photos, start=1):
             image = load(photo.file)
             started = time.perf_counter()
@@ -274,7 +274,7 @@ def _with_multibox(
 
 def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> Sequence[Failure]:
     """Detect in the images of a ground truth; returns those that could not be used."""
-    from detector.batch.local_executor import LocalEngine
+    from detector.batch.local_executor import LocalExecutor
     from detector.batch.outputs import Outputs
     from detector.batch.runner import run
     from detector.detector import Detector
@@ -285,10 +285,10 @@ def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> S
     inputs = sorted(Input(image.file, folder / image.file) for image in truth.images)
     with (
         Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
-        Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
+        ProgressBar(len(inputs), unit="image", quiet=arguments.quiet) as progress,
     ):
         summary = run(
-            LocalEngine(detector, workers=arguments.workers),
+            LocalExecutor(detector, workers=arguments.workers),
             inputs,
             Outputs(out, reads=(arguments.coco,) if arguments.coco else ()),
             overwrite=arguments.overwrite,
@@ -346,7 +346,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
         load_weights(network, read_weights(file), file)
         members.append(make_backend(arguments.backend, network, CROP_SIZE, device, precision))
     total = len(images) * len(arguments.crops)
-    with Progress(total, unit="image", quiet=arguments.quiet) as progress:
+    with ProgressBar(total, unit="image", quiet=arguments.quiet) as progress:
         rows = table(members, Normalisation(), images, arguments.crops, progress)
     content = {"images": len(images), "precision": precision, "rows": [asdict(r) for r in rows]}
     _write_json(arguments, content)
@@ -357,7 +357,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
 
 def _write_json(arguments: argparse.Namespace, content: Any) -> None:
     if arguments.json:
-        with replacing(arguments.json) as file:
+        with atomic_write(arguments.json) as file:
             file.write(json.dumps(content, indent=2).encode() + b"\n")
 
 

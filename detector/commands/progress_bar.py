@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+"""ProgressBar on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tqdm import tqdm
 SECONDS_BETWEEN_LINES = 15.0
 
 
-class Progress:
+class ProgressBar:
     """Counts finished items; the rate and the remaining time are those of the computed ones."""
 
     def __init__(self, total: int, *, unit: str, quiet: bool) -> None:

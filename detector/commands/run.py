@@ -24,8 +24,8 @@ from detector.commands.options import (
     name_failures,
     parser,
 )
-from detector.commands.progress_bar import Progress
-from detector.common.atomic_io import replacing
+from detector.commands.progress_bar import ProgressBar
+from detector.common.atomic_io import atomic_write
 from detector.drawing import MINIMUM_SCORE
 from detector.errors import SettingsError
 from detector.formats import FORMATS
@@ -33,7 +33,7 @@ from detector.formats.image_lists import ImageList
 from detector.settings import Settings
 
 if TYPE_CHECKING:
-    from detector.batch.local_executor import Engine
+    from detector.batch.local_executor import Executor
     from detector.batch.runner import Summary
 
 
@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
     )
     with (
         _engine(arguments, bundle, settings) as engine,
-        Progress(len(inputs), unit="image", quiet=arguments.quiet) as progress,
+        ProgressBar(len(inputs), unit="image", quiet=arguments.quiet) as progress,
     ):
         summary = run(
             engine,
@@ -106,20 +106,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _engine(arguments: argparse.Namespace, bundle: Bundle, settings: Settings) -> Iterator[Engine]:
+def _engine(
+    arguments: argparse.Namespace, bundle: Bundle, settings: Settings
+) -> Iterator[Executor]:
     given, workers = arguments.proposals_in, arguments.workers
     where = {"device": arguments.device, "backend": arguments.backend}
     if arguments.engine == "ray":
-        from detector.batch.ray_executor import RayEngine
+        from detector.batch.ray_executor import RayExecutor
 
-        with RayEngine(bundle, settings, given=given, workers=workers, **where) as engine:
+        with RayExecutor(bundle, settings, given=given, workers=workers, **where) as engine:
             yield engine
     else:
-        from detector.batch.local_executor import LocalEngine
+        from detector.batch.local_executor import LocalExecutor
         from detector.detector import Detector
 
         with Detector(bundle, settings, **where) as detector:
-            yield LocalEngine(detector, given=given, workers=workers)
+            yield LocalExecutor(detector, given=given, workers=workers)
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
@@ -149,7 +151,7 @@ def _report(arguments: argparse.Namespace, summary: Summary) -> None:
         "peak_memory_bytes": _peak_memory(),
     }
     if arguments.stats:
-        with replacing(arguments.stats) as file:
+        with atomic_write(arguments.stats) as file:
             file.write(json.dumps(stats, indent=2).encode() + b"\n")
     name_failures(summary.failures)
     if arguments.quiet:

@@ -21,7 +21,7 @@ from detector.commands.options import (
     name_failures,
     parser,
 )
-from detector.commands.progress_bar import Progress
+from detector.commands.progress_bar import ProgressBar
 from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
@@ -29,7 +29,7 @@ from detector.formats.records import Failure
 from detector.settings import Frozen, layered, parse_assignment, read_toml
 
 if TYPE_CHECKING:
-    from detector.common.progress import Reports
+    from detector.common.progress import ShowProgress
     from detector.training.data_set import DataSet
 
 Settings = TypeVar("Settings", bound=Frozen)
@@ -112,7 +112,7 @@ def _regions(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         backend=arguments.backend,
         workers=arguments.workers,
-        reports=_reports(arguments),
+        show_progress=_reports(arguments),
     )
     score = ""
     if scores := summary.member.training["scores"]:
@@ -139,7 +139,7 @@ def _multibox(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         strict=arguments.strict,
         device=arguments.device,
-        reports=_reports(arguments),
+        show_progress=_reports(arguments),
     )
     score = ""
     if scores := summary.multibox.training["scores"]:
@@ -168,7 +168,7 @@ def _classifier(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         strict=arguments.strict,
         device=arguments.device,
-        reports=_reports(arguments),
+        show_progress=_reports(arguments),
     )
     score = ""
     if accuracy:
@@ -260,9 +260,9 @@ def _with_photos(file: Path, truth: GroundTruth, photos: Path, option: str) -> D
     return DataSet(file, truth, photos)
 
 
-def _reports(arguments: argparse.Namespace) -> Reports:
+def _reports(arguments: argparse.Namespace) -> ShowProgress:
     quiet = arguments.quiet or int(os.environ.get("RANK", "0")) > 0
-    return lambda total, unit: Progress(total, unit=unit, quiet=quiet)
+    return lambda total, unit: ProgressBar(total, unit=unit, quiet=quiet)
 
 
 if __name__ == "__main__":

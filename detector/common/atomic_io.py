@@ -1,4 +1,4 @@
-"""Writing files and tables whole or not at all, and reading JSON."""
+"""Files that are written whole or not at all, and JSON."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes the name `path` when it is complete."""
-    digest = hashlib.sha1(os.fsencode(path.name)).hexdigest()  # a longer name may be too long
-    aside = path.with_name(f".{digest[:16]}.partial")
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block ends without an error."""
+    # A fixed-length name: the file's own name plus a suffix could be longer than allowed.
+    digest = hashlib.sha1(os.fsencode(path.name)).hexdigest()
+    temporary = path.with_name(f".{digest[:16]}.partial")
+
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with open(aside, "wb") as file:
+        with open(temporary, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(aside, path)
+        os.replace(temporary, path)
     except BaseException:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 @contextmanager
-def replacing_table(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
-    """The same for a table (CSV) in UTF-8, its line of headings written."""
-    with replacing(path) as file:
+def atomic_csv(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
+    """Open a temporary UTF-8 CSV file, with its header line, that replaces `path` at the end."""
+    with atomic_write(path) as file:
         text = io.TextIOWrapper(
             file, encoding="utf-8", errors="backslashreplace", newline="", write_through=True
         )
@@ -49,10 +51,10 @@ def replacing_table(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
 
 
 def read_json(path: Path) -> Any:
-    """A file's JSON.
+    """Read a JSON file.
 
     Raises:
-        FormatError: it is missing or not JSON.
+        FormatError: The file is missing or is not JSON.
     """
     try:
         return json.loads(path.read_bytes())
@@ -63,8 +65,8 @@ def read_json(path: Path) -> Any:
 
 
 def encode(value: Any) -> bytes:
-    """A value as one line of JSON in UTF-8.
+    """Encode a value as one line of UTF-8 JSON.
 
-    File names that are not UTF-8 themselves become JSON's escapes, which read back to the same.
+    Bytes of file names that are not UTF-8 become JSON escapes, which read back unchanged.
     """
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")

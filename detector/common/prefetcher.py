@@ -1,4 +1,4 @@
-"""Batches made while a network works on the one before."""
+"""Prepare the next batch while a network works on the current one."""
 
 from __future__ import annotations
 
@@ -9,33 +9,37 @@ from typing import Generic, TypeVar
 Batch = TypeVar("Batch")
 
 
-class Ahead(Generic[Batch]):
-    """The batches of steps, each of which is asked for once, in order.
+class Prefetcher(Generic[Batch]):
+    """Makes batches one step ahead, on a thread.
+
+    Each step's batch must be asked for once, in order.
 
     Args:
-        make: the batch of a step.
-        steps: their number; no batch is made ahead of the last one.
-        thread: which makes them; one of its own, if not given.
+        make: Returns the batch of a step.
+        steps: Number of steps; no batch is made beyond the last one.
+        thread: Where `make` runs. By default the prefetcher has a thread of its own.
     """
 
     def __init__(
         self, make: Callable[[int], Batch], steps: int, thread: ThreadPoolExecutor | None = None
     ) -> None:
-        self._make, self._steps = make, steps
-        self._thread = thread or ThreadPoolExecutor(1)
+        self._make = make
+        self._steps = steps
         self._owns_thread = thread is None
+        self._thread = thread or ThreadPoolExecutor(1)
         self._next: Future[Batch] | None = None
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step, while that of the next one is begun."""
-        batch = self._next or self._thread.submit(self._make, step)
-        done = batch.result()
-        more = step + 1 < self._steps
-        self._next = self._thread.submit(self._make, step + 1) if more else None
-        return done
+        """Return the batch of a step, and start to make the next one."""
+        current = self._next or self._thread.submit(self._make, step)
+        batch = current.result()
+
+        has_next = step + 1 < self._steps
+        self._next = self._thread.submit(self._make, step + 1) if has_next else None
+        return batch
 
     def close(self) -> None:
-        """Make no more."""
+        """Stop, after the batch that is being made."""
         if self._next is not None and not self._next.cancel():
             wait([self._next])
         if self._owns_thread:

@@ -1,4 +1,4 @@
-"""How long work tells what it does: a report for each stretch of it."""
+"""How long-running work reports its progress, without knowing who listens."""
 
 from __future__ import annotations
 
@@ -7,19 +7,25 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
-class Report(Protocol):
-    """Is told about progress."""
+class Progress(Protocol):
+    """Receives the progress of one piece of work."""
 
     def __call__(self, finished: int, computed: int, note: str = "") -> None:
-        """So many items are finished, so many of them were computed now; `note` says more."""
+        """Take note of the progress.
+
+        Args:
+            finished: number of items that are finished.
+            computed: number of those that this run computed; an earlier run did the others.
+            note: text to show beside the numbers, such as the loss.
+        """
         ...
 
 
-Reports = Callable[[int, str], AbstractContextManager[Report]]
-"""A report on so many items of a kind, such as 3,508 of "photo"."""
+ShowProgress = Callable[[int, str], AbstractContextManager[Progress]]
+"""Opens the progress of one piece of work, from its number of items and their unit ("image")."""
 
 
 @contextmanager
-def silence(total: int, unit: str) -> Iterator[Report]:
-    """Tell nobody."""
+def no_progress(total: int, unit: str) -> Iterator[Progress]:
+    """Report nothing."""
     yield lambda finished, computed, note="": None

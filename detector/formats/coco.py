@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.common.atomic_io import encode, read_json, replacing
+from detector.common.atomic_io import atomic_write, encode, read_json
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
@@ -39,7 +39,7 @@ def write(
         name: number for number, name in enumerate(header.classes, start=1)
     }
     separator = b"[\n"
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         for record in records:
             if isinstance(record, Failure):
                 continue

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.common.atomic_io import replacing
+from detector.common.atomic_io import atomic_write
 from detector.datasets.ilsvrc import det_classes
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
@@ -52,7 +52,7 @@ def write(
         FormatError: the image list lacks an image.
     """
     numbers = class_numbers()
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         for record in records:
             if isinstance(record, Failure):
                 continue

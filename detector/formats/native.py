@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from detector.common.atomic_io import encode, read_json, replacing
+from detector.common.atomic_io import atomic_write, encode, read_json
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
@@ -22,7 +22,7 @@ def write(
 ) -> None:
     """Write a file, image after image."""
     failures = []
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         start = {
             "format": FORMAT,
             "bundle": dict(header.bundle),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from detector.common.atomic_io import replacing_table
+from detector.common.atomic_io import atomic_csv
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
 
@@ -16,7 +16,7 @@ def write(
     path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
 ) -> None:
     """Write a table."""
-    with replacing_table(path, COLUMNS) as table:
+    with atomic_csv(path, COLUMNS) as table:
         for record in records:
             if isinstance(record, Entry):
                 table.writerows(

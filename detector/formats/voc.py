@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from detector.common.atomic_io import replacing
+from detector.common.atomic_io import atomic_write
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
@@ -40,7 +40,7 @@ def write(
     """Write a file for each class into the folder `path`; the images must pass `check`."""
     with ExitStack() as stack:
         files = {
-            name: stack.enter_context(replacing(path / f"{PREFIX}{name}.txt"))
+            name: stack.enter_context(atomic_write(path / f"{PREFIX}{name}.txt"))
             for name in header.classes
         }
         for record in records:

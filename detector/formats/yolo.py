@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from detector.common.atomic_io import replacing
+from detector.common.atomic_io import atomic_write
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
@@ -43,12 +43,12 @@ def write(
     The images must pass `check`.
     """
     numbers = {name: number for number, name in enumerate(header.classes)}
-    with replacing(path / CLASSES) as file:
+    with atomic_write(path / CLASSES) as file:
         file.write("".join(f"{name}\n" for name in header.classes).encode())
     for record in records:
         if isinstance(record, Failure):
             continue
-        with replacing(path / file_of(record.file)) as file:
+        with atomic_write(path / file_of(record.file)) as file:
             for label, score, (x1, y1, x2, y2) in record.detections:
                 x, width = (x1 + x2) / 2 / record.width, (x2 - x1) / record.width
                 y, height = (y1 + y2) / 2 / record.height, (y2 - y1) / record.height

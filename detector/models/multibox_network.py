@@ -27,7 +27,7 @@ OBJECTS = 3.0
 """In a picture, about: the confidences begin as likely as that many boxes of K are objects'."""
 
 
-class Localiser(Trunk):
+class MultiBoxNetwork(Trunk):
     """From pictures to the places and confidences of K boxes.
 
     Args:
@@ -153,7 +153,7 @@ class Shared(nn.Module):
         return (1 - (sample - place).abs() / width).clamp(min=0) / width
 
 
-class LocaliserBackend:
+class PyTorchMultiBox:
     """A network in PyTorch, as `MultiBox` calls it.
 
     Args:
@@ -165,7 +165,7 @@ class LocaliserBackend:
 
     def __init__(
         self,
-        network: Localiser,
+        network: MultiBoxNetwork,
         normalisation: Normalisation,
         device: torch.device,
         precision: Precision,

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from detector.models.googlenet import Convolution, GoogLeNet
 
-Ranges = Mapping[str, tuple[float, float]]
+ActivationRanges = Mapping[str, tuple[float, float]]
 """The least and the greatest value that enters each convolution, by its name."""
 
 LARGEST_WEIGHT, LARGEST_ACTIVATION = 127, 255
@@ -47,7 +47,7 @@ def measure(network: GoogLeNet, batches: Iterable[Tensor]) -> dict[str, tuple[fl
     return found
 
 
-def quantised(network: GoogLeNet, ranges: Ranges) -> GoogLeNet:
+def quantized(network: GoogLeNet, ranges: ActivationRanges) -> GoogLeNet:
     """A copy of a network whose convolutions have 8 bits.
 
     Raises:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from detector.backends import Backend
 from detector.bundles.manifest import Normalisation, Warp
-from detector.common.prefetcher import Ahead
+from detector.common.prefetcher import Prefetcher
 from detector.regions.cascade import Cascade
 from detector.regions.crops import Pixels, cut, normalise
 from proposals import Image
@@ -152,7 +152,7 @@ def _batches(
     def make(number: int) -> Tensor:
         return _batch(parts, place, warp, starts[number], starts.step, multiple)
 
-    ahead = Ahead(make, len(starts), thread)
+    ahead = Prefetcher(make, len(starts), thread)
     try:
         yield from (ahead(number) for number in range(len(starts)))
     finally:

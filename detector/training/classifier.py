@@ -21,10 +21,10 @@ from torch import Tensor
 
 from detector.backends.pytorch import PyTorchBackend, choose_device
 from detector.bundles.model_card import WEIGHTS
-from detector.common.atomic_io import encode, replacing
+from detector.common.atomic_io import atomic_write, encode
 from detector.common.cpu import available_cores
-from detector.common.prefetcher import Ahead
-from detector.common.progress import Reports, silence
+from detector.common.prefetcher import Prefetcher
+from detector.common.progress import ShowProgress, no_progress
 from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import centre_crop, evaluate, find_labelled
 from detector.formats.records import Failure
@@ -71,7 +71,7 @@ def train(
     resume: bool = False,
     strict: bool = False,
     device: str = "auto",
-    reports: Reports = silence,
+    show_progress: ShowProgress = no_progress,
 ) -> Summary:
     """Train a network and write its weights and its labels, a line each, into `out`.
 
@@ -82,7 +82,7 @@ def train(
         validation: held-out photos, likewise.
         resume: go on from the checkpoint in `out`, if there is one.
         strict: a photo that cannot be used is an error; otherwise it is left out.
-        reports: told how far it is.
+        show_progress: told how far it is.
 
     Raises:
         DetectorError: naming what is wrong with the photos, the weights or the settings.
@@ -95,7 +95,7 @@ def train(
     found: list[list[Labelled]] = []
     for folder in (data, validation):
         named = find_labelled(folder, labels) if folder else []
-        good, bad = readable(named, _look, strict=strict, reports=reports)
+        good, bad = readable(named, _look, strict=strict, show_progress=show_progress)
         found.append(good)
         skipped += bad
     photos, held_out = found
@@ -127,15 +127,15 @@ def train(
         if resume:
             loop.resume()
         task = PatchTask(photos, held_out, recipe, loop, seed=seed)
-        with reports(recipe.optimisation.steps, "step") as report:
+        with show_progress(recipe.optimisation.steps, "step") as report:
             loop.run(task, report, validate_every=recipe.validation.every)
         task.close()
         if group.first:
             with loop.averaged():
                 write_weights(out / WEIGHTS, loop.network)
-            with replacing(out / LABELS) as file:
+            with atomic_write(out / LABELS) as file:
                 file.write("".join(f"{label}\n" for label in labels).encode())
-            with replacing(out / "training.json") as file:
+            with atomic_write(out / "training.json") as file:
                 facts = {**loop.fingerprint, **circumstances(loop), "accuracy": task.accuracy}
                 file.write(encode(facts) + b"\n")
     return Summary(task.accuracy, skipped)
@@ -193,7 +193,7 @@ class PatchTask:
         self._held_out, self._recipe, self._loop, self._seed = held_out, recipe, loop, seed
         self._part = loop.group.part(recipe.patches.batch_size)
         self._cutters = ThreadPoolExecutor(available_cores())
-        self._batches = Ahead(self._batch, recipe.optimisation.steps)
+        self._batches = Prefetcher(self._batch, recipe.optimisation.steps)
         self.accuracy: Mapping[str, Any] = {}
         """The last validation's."""
 

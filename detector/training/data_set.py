@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from detector.common.progress import Reports
+from detector.common.progress import ShowProgress
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import ImageError
 from detector.formats.records import Failure
@@ -27,7 +27,7 @@ class DataSet(NamedTuple):
     """The folder that the names of images are relative to."""
 
     def usable(
-        self, *, strict: bool, reports: Reports
+        self, *, strict: bool, show_progress: ShowProgress
     ) -> tuple[list[AnnotatedImage], list[Failure]]:
         """The images whose photos can be read, and the others.
 
@@ -35,17 +35,17 @@ class DataSet(NamedTuple):
             FormatError: a photo has another size than its annotations say.
             ImageError: with `strict`, the first photo that cannot be used.
         """
-        return readable(self.truth.images, self._look, strict=strict, reports=reports)
+        return readable(self.truth.images, self._look, strict=strict, show_progress=show_progress)
 
     def few(
-        self, count: int | Literal["all"], *, seed: int, strict: bool, reports: Reports
+        self, count: int | Literal["all"], *, seed: int, strict: bool, show_progress: ShowProgress
     ) -> tuple[list[AnnotatedImage], list[Failure]]:
         """The usable images with so many objects of each class at most; see `usable`."""
         chosen = self.truth.images
         if count != "all":
             chosen = tuple(few_objects(chosen, count, np.random.default_rng(seed)))
         part = self._replace(truth=GroundTruth(self.truth.classes, chosen))
-        return part.usable(strict=strict, reports=reports)
+        return part.usable(strict=strict, show_progress=show_progress)
 
     def describe(self, images: Sequence[AnnotatedImage]) -> dict[str, Any]:
         """What a model card says of the data; `images` are those that were used."""

@@ -22,8 +22,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.backends.pytorch import choose_precision
-from detector.common.atomic_io import encode, replacing
-from detector.common.progress import Report
+from detector.common.atomic_io import atomic_write, encode
+from detector.common.progress import Progress
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.models.googlenet import Trunk
 from detector.training.parallel import Group
@@ -116,7 +116,7 @@ class Loop(Generic[Network]):
             if optimisation.averaging
         }
 
-    def run(self, task: Task[Network], report: Report, *, validate_every: int) -> None:
+    def run(self, task: Task[Network], report: Progress, *, validate_every: int) -> None:
         """Train until the last step, and validate the result.
 
         Raises:
@@ -264,7 +264,7 @@ class Loop(Generic[Network]):
                 tensors[f"momentum.{name}"] = state["momentum_buffer"]
         about = {"step": self.step, "seconds": self.seconds, "fingerprint": self.fingerprint}
         plain = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        with replacing(self.out / CHECKPOINT) as file:
+        with atomic_write(self.out / CHECKPOINT) as file:
             file.write(save(plain, {"about": json.dumps(about)}))
 
     def resume(self) -> None:

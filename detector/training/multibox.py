@@ -21,14 +21,14 @@ from torch import Tensor
 from detector.backends.pytorch import choose_device
 from detector.bundles.manifest import MultiBoxRecipe, TrainedMultiBox, Warp
 from detector.bundles.model_card import MULTIBOX, WEIGHTS
-from detector.common.atomic_io import replacing
-from detector.common.prefetcher import Ahead
-from detector.common.progress import Reports, silence
+from detector.common.atomic_io import atomic_write
+from detector.common.prefetcher import Prefetcher
+from detector.common.progress import ShowProgress, no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
 from detector.formats.records import Failure
 from detector.images import MAX_PIXELS, load
-from detector.models.multibox_network import Localiser, LocaliserBackend
+from detector.models.multibox_network import MultiBoxNetwork, PyTorchMultiBox
 from detector.models.weights import as_shipped, load_weights, read_weights
 from detector.training.batches import Batch, cut_batch
 from detector.training.checks import check_boxes
@@ -70,7 +70,7 @@ def train(
     resume: bool = False,
     strict: bool = False,
     device: str = "auto",
-    reports: Reports = silence,
+    show_progress: ShowProgress = no_progress,
 ) -> Summary:
     """Train a network and write its weights and what is to be known of them into `out`.
 
@@ -79,7 +79,7 @@ def train(
         out: a folder; it also has the log and the checkpoint.
         resume: go on from the checkpoint in `out`, if there is one.
         strict: a photo that cannot be used is an error; otherwise it is left out.
-        reports: told how far it is.
+        show_progress: told how far it is.
 
     Raises:
         DetectorError: naming what is wrong with the data, the weights or the settings.
@@ -89,12 +89,12 @@ def train(
     check_folder(out, resume=resume)
     with Group() as group:
         chosen = choose_device(group.device(device))
-        images, skipped = data.usable(strict=strict, reports=reports)
+        images, skipped = data.usable(strict=strict, show_progress=show_progress)
         if not images:
             raise TrainingError(f"{data.file}: none of its photos can be used")
         held_out: list[tuple[Path, AnnotatedImage]] = []
         if validation is not None and group.first:
-            others, missing = validation.usable(strict=strict, reports=reports)
+            others, missing = validation.usable(strict=strict, show_progress=show_progress)
             held_out = [(validation.folder / image.file, image) for image in others]
             skipped += missing
         network = build(recipe, images, weights, seed, data.file)
@@ -125,7 +125,7 @@ def train(
             device=chosen,
         )
         task = PictureTask(images, photos, held_out, recipe, loop, seed=seed)
-        with reports(recipe.optimisation.steps, "step") as report:
+        with show_progress(recipe.optimisation.steps, "step") as report:
             loop.run(task, report, validate_every=recipe.validation.every)
         task.close()
         trained = TrainedMultiBox(
@@ -140,7 +140,7 @@ def train(
         if group.first:
             with loop.averaged():
                 write_weights(out / WEIGHTS, network)
-            with replacing(out / MULTIBOX) as written:
+            with atomic_write(out / MULTIBOX) as written:
                 written.write(trained.model_dump_json(indent=2).encode() + b"\n")
     return Summary(trained, skipped)
 
@@ -151,7 +151,7 @@ def build(
     weights: Path,
     seed: int,
     data: Path,
-) -> Localiser:
+) -> MultiBoxNetwork:
     """A network on a given trunk, with priors that are clusters of the images' boxes, also
     mirrored.
 
@@ -169,7 +169,7 @@ def build(
     except ValueError as error:
         raise TrainingError(f"{data}: {error}") from error
     torch.manual_seed(seed)
-    network = Localiser(recipe, priors)
+    network = MultiBoxNetwork(recipe, priors)
     new = (*HEADS, *OF_A_CLASSIFIER, "priors")
     load_weights(network, read_weights(weights), weights, new=new)
     return network
@@ -184,7 +184,7 @@ class PictureTask:
         photos: Photos,
         held_out: Sequence[tuple[Path, AnnotatedImage]],
         recipe: MultiBoxTraining,
-        loop: Loop[Localiser],
+        loop: Loop[MultiBoxNetwork],
         *,
         seed: int,
     ) -> None:
@@ -193,11 +193,11 @@ class PictureTask:
         self._priors = loop.network.priors.cpu().numpy()
         self._units = torch.from_numpy(units(self._priors, recipe.spread)).to(loop.device)
         self._part = loop.group.part(recipe.pictures.batch_size)
-        self._batches = Ahead(self._batch, recipe.optimisation.steps)
+        self._batches = Prefetcher(self._batch, recipe.optimisation.steps)
         self.scores: Mapping[str, Any] = {}
         """The last validation's."""
 
-    def loss(self, network: Localiser, step: int) -> Tensor:
+    def loss(self, network: MultiBoxNetwork, step: int) -> Tensor:
         """The loss of a step's pictures."""
         recipe = self._recipe
         pictures, objects = self._batches(step)
@@ -205,14 +205,14 @@ class PictureTask:
         targets = self._match(boxes.detach(), logits.detach(), objects).to(self._loop.device)
         return loss(boxes, logits, targets, self._units, alpha=recipe.alpha)
 
-    def validate(self, network: Localiser, step: int) -> Mapping[str, Any]:
+    def validate(self, network: MultiBoxNetwork, step: int) -> Mapping[str, Any]:
         """The coverage of the objects of held-out photos, where there are any."""
         count = self._recipe.validation.photos
         chosen = self._held_out if count == "all" else self._held_out[:count]
         if not chosen:
             return {}
         loop, recipe = self._loop, self._recipe
-        backend = LocaliserBackend(
+        backend = PyTorchMultiBox(
             as_shipped(network), recipe.normalisation, loop.device, loop.precision
         )
         multibox = MultiBox(backend, size=recipe.size)

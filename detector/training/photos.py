@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from detector.common.cpu import available_cores
-from detector.common.progress import Reports
+from detector.common.progress import ShowProgress
 from detector.errors import ImageError
 from detector.formats.records import Failure
 from detector.images import load
@@ -26,7 +26,7 @@ def readable(
     look: Callable[[File], ImageError | None],
     *,
     strict: bool,
-    reports: Reports,
+    show_progress: ShowProgress,
 ) -> tuple[list[File], list[Failure]]:
     """Those files that can be read, and what is wrong with the others.
 
@@ -39,7 +39,7 @@ def readable(
     good, bad = [], []
     readers = ThreadPoolExecutor(available_cores())
     try:
-        with reports(len(files), "photo") as report:
+        with show_progress(len(files), "photo") as report:
             looked = zip(files, readers.map(look, files), strict=True)
             for number, (file, error) in enumerate(looked, start=1):
                 if error is None:

@@ -20,15 +20,15 @@ from detector.backends.pytorch import choose_device
 from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.bundles.manifest import TrainedMember
 from detector.bundles.model_card import MEMBER, WEIGHTS
-from detector.common.atomic_io import replacing
-from detector.common.prefetcher import Ahead
-from detector.common.progress import Reports, silence
+from detector.common.atomic_io import atomic_write
+from detector.common.prefetcher import Prefetcher
+from detector.common.progress import ShowProgress, no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import SettingsError, TrainingError
 from detector.formats.records import Failure
 from detector.images import MAX_PIXELS
 from detector.models.googlenet import GoogLeNet
-from detector.models.quantization import Ranges, measure
+from detector.models.quantization import ActivationRanges, measure
 from detector.models.weights import as_shipped, load_weights, read_weights
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
@@ -80,7 +80,7 @@ def train(
     device: str = "auto",
     backend: BackendName = "auto",
     workers: int | None = None,
-    reports: Reports = silence,
+    show_progress: ShowProgress = no_progress,
 ) -> Summary:
     """Train a network and write its weights and what is to be known of them into `out`.
 
@@ -94,7 +94,7 @@ def train(
         strict: a photo that cannot be used is an error; otherwise it is left out.
         backend: what runs the network in validations.
         workers: processes that compute proposals.
-        reports: told how far it is.
+        show_progress: told how far it is.
 
     Raises:
         DetectorError: naming what is wrong with the data, the weights or the settings.
@@ -117,7 +117,7 @@ def train(
             cache=cache_path(cache or out.absolute().parent, recipe.proposals),
             workers=workers,
             strict=strict,
-            reports=reports,
+            show_progress=show_progress,
         )
         with group.in_turn():
             photos, skipped = gather_all(data.truth.images, data.folder)
@@ -131,7 +131,7 @@ def train(
         found = [(photo.image, photo.proposals.boxes) for photo in photos]
         if objects is not None:
             few, missing = objects.few(
-                recipe.sampling.more_objects, seed=seed, strict=strict, reports=reports
+                recipe.sampling.more_objects, seed=seed, strict=strict, show_progress=show_progress
             )
             skipped += missing
             files += [objects.folder / image.file for image in few]
@@ -176,7 +176,7 @@ def train(
             out=out,
             device=chosen,
             backend=backend,
-            reports=reports,
+            show_progress=show_progress,
         )
         task = RegionTask(
             images,
@@ -189,9 +189,9 @@ def train(
             device=chosen,
             group=group,
         )
-        with reports(recipe.optimisation.steps, "step") as report:
+        with show_progress(recipe.optimisation.steps, "step") as report:
             loop.run(task, report, validate_every=recipe.validation.every)
-        ranges: Ranges | None = None
+        ranges: ActivationRanges | None = None
         if group.first:
             with loop.averaged():
                 ranges = task.ranges(network)
@@ -258,7 +258,7 @@ class RegionTask:
         self._steps = recipe.optimisation.steps
         own = group.part(recipe.sampling.foreground + recipe.sampling.background)
         make = partial(self._batch, augmentation=recipe.augmentation, part=own)
-        self._batches = Ahead(make, self._steps)
+        self._batches = Prefetcher(make, self._steps)
         self.scores: Mapping[str, Any] = {}
         """The last validation's."""
 
@@ -272,7 +272,7 @@ class RegionTask:
         self.scores = found or self.scores
         return found
 
-    def ranges(self, network: GoogLeNet) -> Ranges:
+    def ranges(self, network: GoogLeNet) -> ActivationRanges:
         """Those of the network's activations, as it ships, on the first steps' regions as they
         are.
         """
@@ -303,5 +303,5 @@ class RegionTask:
 
 def _write(out: Path, network: GoogLeNet, member: TrainedMember) -> None:
     write_weights(out / WEIGHTS, network)
-    with replacing(out / MEMBER) as file:
+    with atomic_write(out / MEMBER) as file:
         file.write(member.model_dump_json(indent=2).encode() + b"\n")

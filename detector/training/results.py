@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 
 from detector import __version__
-from detector.common.atomic_io import replacing
+from detector.common.atomic_io import atomic_write
 from detector.common.cpu import available_cores
 from detector.models.googlenet import Trunk
 from detector.training.loop import Loop
@@ -26,7 +26,7 @@ def write_weights(path: Path, network: Trunk) -> None:
         for name, tensor in network.state_dict().items()
         if not name.startswith(AUXILIARY_HEADS)
     }
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(save(plain))
 
 

@@ -14,7 +14,7 @@ from detector.backends.choice import BackendName, choose_batch_size, make_backen
 from detector.backends.pytorch import choose_precision
 from detector.batch.journal import Journal
 from detector.batch.proposal_cache import Photo
-from detector.common.progress import Reports
+from detector.common.progress import ShowProgress
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import SettingsError
 from detector.evaluation import voc
@@ -47,10 +47,10 @@ class Validator:
         out: Path,
         device: torch.device,
         backend: BackendName,
-        reports: Reports,
+        show_progress: ShowProgress,
     ) -> None:
         self._photos, self._classes, self._recipe = photos, classes, recipe
-        self._out, self._device, self._reports = out, device, reports
+        self._out, self._device, self._reports = out, device, show_progress
         self._backend = backend
         self._settings = Settings.read(scoring=True)
 

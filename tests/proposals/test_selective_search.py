@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from detector.images import load
-from proposals import ENGINES, Image, SelectiveSearch
+from proposals import METHODS, Image, SelectiveSearch
 from proposals.selective_search import resize, search
 from proposals.types import Superpixels
 
@@ -36,7 +36,7 @@ def test_working_size(height: int, width: int, working: tuple[int, int]) -> None
     assert resize(np.zeros((height, width, 3), np.uint8)).shape[:2] == working
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", METHODS)
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
@@ -52,17 +52,17 @@ def test_working_size(height: int, width: int, working: tuple[int, int]) -> None
 def test_tiny_flat_and_extreme_images(
     engine: str, height: int, width: int, expected: list[list[float]]
 ) -> None:
-    propose = ENGINES[engine](superpixels="doubled")
+    propose = METHODS[engine](superpixels="doubled")
     found = propose(np.full((height, width, 3), 127, np.uint8))
     assert found.boxes.tolist() == expected
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", METHODS)
 @pytest.mark.parametrize(("height", "width"), [(200, 300), (300, 150), (61, 700)])
 def test_boxes_are_canonical_whole_pixels_inside_the_image(
     engine: str, height: int, width: int
 ) -> None:
-    found = ENGINES[engine](superpixels="doubled")(noise(height, width))
+    found = METHODS[engine](superpixels="doubled")(noise(height, width))
     boxes = found.boxes
     assert len(found) > 3
     assert (boxes == boxes.round()).all()

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 import service.workers
 from detector.errors import LostWorker, TruncatedImage
-from detector.preprocessing import Preparation
+from detector.preprocessing import Preprocessor
 from detector.settings import Settings
 from service.metrics import Metrics
 from service.workers import Workers
@@ -36,7 +36,7 @@ def run(work: Any, count: int = 1) -> Metrics:
     metrics = Metrics()
 
     async def all_of_it() -> None:
-        workers = Workers({"default": Preparation(Settings())}, count, metrics)
+        workers = Workers({"default": Preprocessor(Settings())}, count, metrics)
         await workers.start()
         try:
             await work(workers)
@@ -54,7 +54,7 @@ def processes(workers: Workers) -> list[int]:
 def test_prepares_as_the_preset_says() -> None:
     async def work(workers: Workers) -> None:
         prepared = await workers("default", QUICK)
-        alone = Preparation(Settings()).source(QUICK)
+        alone = Preprocessor(Settings()).source(QUICK)
         assert prepared.proposals is not None
         assert alone.proposals is not None
         assert prepared.proposals.boxes.tolist() == alone.proposals.boxes.tolist()

@@ -16,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from detector.common.atomic_io import replacing, replacing_table
+from detector.common.atomic_io import atomic_csv, atomic_write
 from detector.evaluation import mistakes
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import Comparison, interval, mean_ap_draws
@@ -49,7 +49,7 @@ def write(
     truth, plain = benchmark.plain(found)
     made = mistakes.find(truth, plain, benchmark.ap)
     gallery = Gallery(photos)
-    with replacing_table(folder / "mistakes.csv", Mistake._fields) as table:
+    with atomic_csv(folder / "mistakes.csv", Mistake._fields) as table:
         for mistake in listing(truth, plain, made):
             gallery.offer(mistake)
             table.writerow(" ".join(map(str, x)) if isinstance(x, list) else x for x in mistake)
@@ -77,9 +77,9 @@ def write(
         "compare": comparison and comparison.to_json(),
     }
     _write_classes(folder / "classes.csv", content["classes"])
-    with replacing(folder / "report.json") as file:
+    with atomic_write(folder / "report.json") as file:
         file.write(json.dumps(content, indent=1).encode() + b"\n")
-    with replacing(folder / PAGE) as file:
+    with atomic_write(folder / PAGE) as file:
         file.write(_page(benchmark.name, gallery, content).encode("utf-8", "backslashreplace"))
 
 
@@ -95,7 +95,7 @@ def _write_classes(path: Path, classes: Sequence[Mapping[str, Any]]) -> None:
     curves_of = ("best_threshold", "precision_by_recall")
     plain = [key for key in next(iter(classes), {}) if key not in curves_of]
     best = ("score", "precision", "recall", "f1")
-    with replacing_table(path, [*plain, *(f"best_{key}" for key in best)]) as table:
+    with atomic_csv(path, [*plain, *(f"best_{key}" for key in best)]) as table:
         for item in classes:
             threshold = item["best_threshold"] or {}
             table.writerow([item[key] for key in plain] + [threshold.get(key) for key in best])

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from detector.backends import openvino
-from detector.backends.openvino import OpenVINOBackend, OpenVINOLocaliser
+from detector.backends.openvino import OpenVINOBackend, OpenVINOMultiBox
 from detector.backends.pytorch import Precision
 from detector.bundles.bundle import Bundle
-from detector.models.multibox_network import LocaliserBackend
+from detector.models.multibox_network import PyTorchMultiBox
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -92,14 +92,14 @@ def test_multiboxes_network(multibox_bundle: Bundle) -> None:
     assert recipe is not None
     network = multibox_bundle.localiser(recipe)
     pictures = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
-    reference = LocaliserBackend(network, recipe.normalisation, torch.device("cpu"), "float32")
+    reference = PyTorchMultiBox(network, recipe.normalisation, torch.device("cpu"), "float32")
     expected = reference(pictures)
     bounds: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 0.02}
     for precision, bound in bounds.items():
-        found = OpenVINOLocaliser(network, recipe, 5, precision, recipe.sha256)(pictures)
+        found = OpenVINOMultiBox(network, recipe, 5, precision, recipe.sha256)(pictures)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == np.float32
             np.testing.assert_allclose(ours, theirs, atol=bound)
     network.priors[:] += 1 / 4096  # a step that bfloat16 has not
-    moved, _ = OpenVINOLocaliser(network, recipe, 5, "bfloat16", recipe.sha256)(pictures)
+    moved, _ = OpenVINOMultiBox(network, recipe, 5, "bfloat16", recipe.sha256)(pictures)
     np.testing.assert_allclose(moved - found[0], 1 / 4096, rtol=1e-2)

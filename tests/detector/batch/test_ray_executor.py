@@ -20,9 +20,9 @@ from ray.cluster_utils import Cluster
 
 from detector import Detector
 from detector.batch.inputs import find_images
-from detector.batch.local_executor import LocalEngine
+from detector.batch.local_executor import LocalExecutor
 from detector.batch.outputs import Outputs
-from detector.batch.ray_executor import RayEngine
+from detector.batch.ray_executor import RayExecutor
 from detector.batch.runner import Summary, run
 from detector.bundles.bundle import Bundle
 from detector.commands.run import command
@@ -56,8 +56,8 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def engine(cluster: Cluster, multibox_bundle: Bundle) -> Iterator[RayEngine]:
-    with RayEngine(multibox_bundle, Settings(), backend="torch") as made:
+def engine(cluster: Cluster, multibox_bundle: Bundle) -> Iterator[RayExecutor]:
+    with RayExecutor(multibox_bundle, Settings(), backend="torch") as made:
         yield made
 
 
@@ -67,12 +67,12 @@ def compute(engine: Any, photos: Path, out: Path) -> Summary:
 
 
 def test_same_bytes_as_this_machines(
-    engine: RayEngine, multibox_bundle: Bundle, photos: Path, tmp_path: Path
+    engine: RayExecutor, multibox_bundle: Bundle, photos: Path, tmp_path: Path
 ) -> None:
     (photos / "text.png").write_text("text")
     (photos / "empty.png").touch()
     with Detector(multibox_bundle, backend="torch", device="cpu") as detector:
-        local = compute(LocalEngine(detector), photos, tmp_path / "local.json")
+        local = compute(LocalExecutor(detector), photos, tmp_path / "local.json")
     there = compute(engine, photos, tmp_path / "ray.json")
     assert (there.computed, len(there.failures)) == (local.computed, len(local.failures)) == (5, 2)
     for suffix in (".json", ".jsonl"):
@@ -83,7 +83,7 @@ def test_same_bytes_as_this_machines(
 
 
 def test_workers_that_die_of_an_image_are_its_failure(
-    engine: RayEngine, photos: Path, tmp_path: Path
+    engine: RayExecutor, photos: Path, tmp_path: Path
 ) -> None:
     pipe = photos / "deadly.png"
     os.mkfifo(pipe)
@@ -132,7 +132,7 @@ def test_what_a_lost_machine_had_in_hand_is_done_again(
         if finished == 4:
             cluster.remove_node(machine, allow_graceful=False)
 
-    with RayEngine(multibox_bundle, Settings(), backend="torch") as larger:
+    with RayExecutor(multibox_bundle, Settings(), backend="torch") as larger:
         out = tmp_path / "dets.json"
         summary = run(larger, find_images([str(photos)]), Outputs(out), progress=pull_the_plug)
     assert (summary.computed, summary.failures) == (24, [])
@@ -142,18 +142,18 @@ def test_wrong_calls_are_found_before_the_work(
     cluster: Cluster, tiny_bundle: Bundle, tmp_path: Path
 ) -> None:
     with pytest.raises(SettingsError, match="no machine of the cluster has a GPU"):
-        RayEngine(tiny_bundle, Settings(), device="cuda")
+        RayExecutor(tiny_bundle, Settings(), device="cuda")
     with pytest.raises(SettingsError, match="on a cluster allowed are auto, cpu and cuda"):
-        RayEngine(tiny_bundle, Settings(), device="cuda:1")
+        RayExecutor(tiny_bundle, Settings(), device="cuda:1")
     with pytest.raises(SettingsError, match="class 'cow': this bundle has cat, dog, person"):
-        RayEngine(tiny_bundle, Settings().replace(detections={"classes": ("cow",)}))
+        RayExecutor(tiny_bundle, Settings().replace(detections={"classes": ("cow",)}))
     with pytest.raises(FormatError, match=r"absent\.jsonl: cannot be read"):
-        RayEngine(tiny_bundle, Settings(), given=tmp_path / "absent.jsonl")
+        RayExecutor(tiny_bundle, Settings(), given=tmp_path / "absent.jsonl")
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_bundle.directory, damaged)
     (damaged / "member_2.safetensors").write_bytes(b"text")
     with pytest.raises(BundleError, match="sha256 is"):
-        RayEngine(Bundle.load(damaged), Settings())
+        RayExecutor(Bundle.load(damaged), Settings())
 
 
 def test_a_cluster_without_a_core_for_each_part_is_refused(
@@ -162,11 +162,11 @@ def test_a_cluster_without_a_core_for_each_part_is_refused(
     machine = {"Alive": True, "Resources": {"CPU": 1.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [machine])
     with pytest.raises(SettingsError, match="has 1 cores; 1 to classify and at least one to prepa"):
-        RayEngine(tiny_bundle, Settings())
+        RayExecutor(tiny_bundle, Settings())
 
 
 def test_machines_that_compute_differently_are_refused(
-    engine: RayEngine, photos: Path, tmp_path: Path
+    engine: RayExecutor, photos: Path, tmp_path: Path
 ) -> None:
     engine._arithmetic["versions"] = {"torch": "0"}
     with pytest.raises(WorkerError, match="the machines of the cluster compute differently"):

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from detector import Detector
 from detector.batch.inputs import find_images
 from detector.batch.journal import Journal
-from detector.batch.local_executor import LocalEngine
+from detector.batch.local_executor import LocalExecutor
 from detector.batch.outputs import Outputs, journal_path
 from detector.batch.runner import Summary, run
 from detector.bundles.bundle import Bundle
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[3]
 
 def detect(detector: Detector, photos: Path, out: Path, **options: Any) -> Summary:
     outputs = options.pop("outputs", Outputs(out))
-    engine = LocalEngine(
+    engine = LocalExecutor(
         detector, given=options.pop("given", None), workers=options.pop("workers", None)
     )
     return run(engine, find_images([str(photos)]), outputs, **options)
@@ -320,7 +320,7 @@ import detector.batch.runner as runner
 if __name__ == "__main__":
     after, where = int(sys.argv.pop(1)), sys.argv.pop(1)
     module = {"append": runner.Journal, "render": runner}[where]
-    name = {"append": "append", "render": "replacing"}[where]
+    name = {"append": "append", "render": "atomic_write"}[where]
     original, calls = getattr(module, name), 0
 
     def counted(*arguments, **named):

@@ -13,12 +13,12 @@ from detector.batch import workers as local
 from detector.batch.workers import Task, default_workers, prepare_ahead
 from detector.common.object_storage import StoredFile
 from detector.errors import LostWorker, NotAnImage, WorkerError
-from detector.preprocessing import Preparation, Prepared
+from detector.preprocessing import Prepared, Preprocessor
 from detector.settings import Settings
 from proposals import Proposals
 
 
-class Killed(Preparation):
+class Killed(Preprocessor):
     """Dies on files called `deadly`, as a crash in a decoder would make it."""
 
     def file(self, path: Path | StoredFile, name: str) -> Prepared:
@@ -32,7 +32,7 @@ def test_order_is_kept_and_errors_are_results(photos: Path, workers: int) -> Non
     (photos / "bad.png").write_text("text")
     names = ["b c é.png", "bad.png", "a.png", "more/d.png"] * 2
     tasks = [Task(photos / name, name) for name in names]
-    preparation = Preparation(Settings())
+    preparation = Preprocessor(Settings())
     prepared = list(prepare_ahead(preparation, tasks, workers=workers))
     assert [task.name for task, _ in prepared] == names
     for task, result in prepared:
@@ -57,7 +57,7 @@ def test_image_that_kills_its_worker_is_reported_and_the_others_are_done(photos:
         assert (result.proposals is None) == ("deadly" in task.name)
 
 
-class Unstartable(Preparation):
+class Unstartable(Preprocessor):
     """Cannot be sent to a process: what a broken environment looks like."""
 
     def __setstate__(self, state: object) -> None:
@@ -70,7 +70,7 @@ def test_processes_that_cannot_start_are_one_error(photos: Path) -> None:
         list(prepare_ahead(Unstartable(Settings()), tasks, workers=1))
 
 
-class Starved(Preparation):
+class Starved(Preprocessor):
     """Has no memory for its engine."""
 
     def _propose(self, *_: object) -> Proposals:
@@ -93,7 +93,7 @@ def test_images_are_taken_a_bounded_number_ahead(photos: Path) -> None:
             taken += 1
             yield Task(photos / "a.png", "a.png")
 
-    stream = prepare_ahead(Preparation(Settings()), tasks(), workers=1)  # type: ignore[arg-type]
+    stream = prepare_ahead(Preprocessor(Settings()), tasks(), workers=1)  # type: ignore[arg-type]
     next(stream)
     assert taken <= 4
     stream.close()
@@ -104,11 +104,11 @@ def test_workers_end_when_their_parent_is_killed(photos: Path) -> None:
         "import sys, time\n"
         "from pathlib import Path\n"
         "from detector.batch.workers import Task, prepare_ahead\n"
-        "from detector.preprocessing import Preparation\n"
+        "from detector.preprocessing import Preprocessor\n"
         "from detector.settings import Settings\n"
         "if __name__ == '__main__':\n"
         "    tasks = (Task(Path(sys.argv[1]), 'a') for _ in range(1000))\n"
-        "    for _ in prepare_ahead(Preparation(Settings()), tasks, workers=2):\n"
+        "    for _ in prepare_ahead(Preprocessor(Settings()), tasks, workers=2):\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
     )

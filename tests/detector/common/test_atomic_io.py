@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from detector.common.atomic_io import encode, replacing
+from detector.common.atomic_io import atomic_write, encode
 
 FILE_NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
 """Any that a Unix system can have, those that are not UTF-8 too."""
@@ -25,7 +25,7 @@ JSON = st.recursive(
 @pytest.mark.parametrize("name", ["out.json", "more/folders/out.json", "a b é.json"])
 def test_a_complete_file_takes_its_name(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
     assert path.read_bytes() == content
     assert list(path.parent.iterdir()) == [path]
@@ -34,7 +34,7 @@ def test_a_complete_file_takes_its_name(name: str, content: bytes, tmp_path: Pat
 def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old")
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"new")
         file.flush()
         assert path.read_bytes() == b"old"
@@ -42,7 +42,7 @@ def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path: Path) -> Non
 
 
 def write_half(path: Path, error: type[BaseException]) -> None:
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(b"half of the n")
         raise error
 
@@ -63,7 +63,7 @@ def test_an_incomplete_file_leaves_no_trace(
 def test_a_folder_of_that_name_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    with pytest.raises(IsADirectoryError), replacing(folder) as file:
+    with pytest.raises(IsADirectoryError), atomic_write(folder) as file:
         file.write(b"new")
     assert list(tmp_path.iterdir()) == [folder]
 

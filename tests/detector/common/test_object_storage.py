@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 from detector import Detector
 from detector.batch.inputs import find_images
-from detector.batch.local_executor import LocalEngine
+from detector.batch.local_executor import LocalExecutor
 from detector.batch.outputs import Outputs
 from detector.batch.runner import run
 from detector.common.object_storage import StoredFile, list_files
@@ -67,7 +67,7 @@ def test_folder_in_a_bucket_is_searched(bucket: str) -> None:
 def test_same_bytes_as_from_the_disk(
     tiny_detector: Detector, bucket: str, photos: Path, tmp_path: Path
 ) -> None:
-    engine = LocalEngine(tiny_detector)
+    engine = LocalExecutor(tiny_detector)
     outputs = [tmp_path / name for name in ("stored.json", "disk.json")]
     for place, output in zip([f"{bucket}/holidays", str(photos)], outputs, strict=True):
         pictures = output.with_suffix(".pictures")

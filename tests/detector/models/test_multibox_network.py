@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from detector.bundles.manifest import Architecture, MultiBoxRecipe, Normalisation
-from detector.models.multibox_network import OBJECTS, Localiser, LocaliserBackend
+from detector.models.multibox_network import OBJECTS, MultiBoxNetwork, PyTorchMultiBox
 
 CPU = torch.device("cpu")
 PRIORS = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1], [0.1, 0.2, 0.3, 0.4]], np.float32)
@@ -16,39 +16,39 @@ def recipe(size: int = 64) -> MultiBoxRecipe:
 
 
 @pytest.fixture
-def network() -> Localiser:
+def network() -> MultiBoxNetwork:
     torch.manual_seed(0)
-    return Localiser(recipe(), PRIORS).eval()
+    return MultiBoxNetwork(recipe(), PRIORS).eval()
 
 
 @pytest.mark.parametrize("size", [64, 96, 100, 224])
 def test_shapes(size: int) -> None:
-    boxes, logits = Localiser(recipe(size), PRIORS).eval()(torch.zeros(2, 3, size, size))
+    boxes, logits = MultiBoxNetwork(recipe(size), PRIORS).eval()(torch.zeros(2, 3, size, size))
     assert boxes.shape == (2, 3, 4)
     assert logits.shape == (2, 3)
 
 
-def test_boxes_start_at_their_priors(network: Localiser) -> None:
+def test_boxes_start_at_their_priors(network: MultiBoxNetwork) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    boxes, _ = LocaliserBackend(network, Normalisation(), CPU, "float32")(pictures)
+    boxes, _ = PyTorchMultiBox(network, Normalisation(), CPU, "float32")(pictures)
     np.testing.assert_allclose(boxes[0], PRIORS, atol=0.1)
 
 
 def test_confidences_start_at_the_share_of_priors_that_have_an_object() -> None:
     torch.manual_seed(0)
     many = recipe().model_copy(update={"priors": 30})
-    network = Localiser(many, np.tile(PRIORS, (10, 1))).eval()
+    network = MultiBoxNetwork(many, np.tile(PRIORS, (10, 1))).eval()
     with torch.inference_mode():
         _, logits = network(torch.zeros(2, 3, 64, 64))
     np.testing.assert_allclose(logits.sigmoid(), OBJECTS / 30, atol=0.02)
 
 
-def test_locations_are_float32_in_either_precision(network: Localiser) -> None:
+def test_locations_are_float32_in_either_precision(network: MultiBoxNetwork) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-    exact, _ = LocaliserBackend(network, Normalisation(), CPU, "float32")(pictures)
-    half, logits = LocaliserBackend(network, Normalisation(), CPU, "bfloat16")(pictures)
+    exact, _ = PyTorchMultiBox(network, Normalisation(), CPU, "float32")(pictures)
+    half, logits = PyTorchMultiBox(network, Normalisation(), CPU, "bfloat16")(pictures)
     assert half.dtype == logits.dtype == np.float32
     np.testing.assert_allclose(half, exact, atol=2e-3)
     network.priors[:] += 1 / 4096  # a step that bfloat16 has not
-    moved, _ = LocaliserBackend(network, Normalisation(), CPU, "bfloat16")(pictures)
+    moved, _ = PyTorchMultiBox(network, Normalisation(), CPU, "bfloat16")(pictures)
     np.testing.assert_allclose(moved - half, 1 / 4096, rtol=1e-2)

@@ -12,7 +12,7 @@ from detector.backends.pytorch import has_integers
 from detector.bundles.bundle import Bundle
 from detector.errors import SettingsError
 from detector.models.googlenet import Convolution
-from detector.models.quantization import RoundedConvolution, measure, quantised
+from detector.models.quantization import RoundedConvolution, measure, quantized
 
 CPU = torch.device("cpu")
 
@@ -87,7 +87,7 @@ def test_network_of_integers_is_near(tiny_bundle: Bundle, member: int) -> None:
     network.classifier.weight.data /= (2, 40)[member]  # so that no class is certain
     ranges = measure(network, [crops_like_photos(32, seed=1)])
     crops = crops_like_photos(11)
-    rounded = quantised(network, ranges)
+    rounded = quantized(network, ranges)
     with torch.inference_mode():
         expected, near = (
             one(crops.permute(0, 3, 1, 2)).softmax(dim=1).numpy() for one in (network, rounded)
@@ -106,7 +106,7 @@ def test_what_is_missing_is_named(tiny_bundle: Bundle) -> None:
     ranges = measure(network, [crops_like_photos(1)])
     del ranges["inception_4c.5x5"]
     with pytest.raises(ValueError, match=r"no range for inception_4c\.5x5"):
-        quantised(network, ranges)
+        quantized(network, ranges)
     with pytest.raises(SettingsError, match="int8: the bundle has no ranges for it"):
         make_backend("openvino", network, 64, CPU, "int8")
     with pytest.raises(SettingsError, match="int8: the backend openvino alone has it"):

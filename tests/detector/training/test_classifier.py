@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
 from detector.bundles.model_card import WEIGHTS
-from detector.common.progress import Report
+from detector.common.progress import Progress
 from detector.errors import FormatError, SettingsError, TruncatedImage
 from detector.evaluation.classification import read_labels
 from detector.training.classifier import LABELS, draw_patch, train
@@ -101,7 +101,7 @@ def test_it_learns_colours(folder: Path, tmp_path: Path) -> None:
 
 
 @contextmanager
-def interrupted(total: int, unit: str) -> Iterator[Report]:
+def interrupted(total: int, unit: str) -> Iterator[Progress]:
     def report(finished: int, computed: int, note: str = "") -> None:
         if unit == "step" and finished == 3:
             raise KeyboardInterrupt
@@ -112,7 +112,7 @@ def interrupted(total: int, unit: str) -> Iterator[Report]:
 def test_resumed_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
     train(recipe(), folder, tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
-        train(recipe(), folder, tmp_path / "broken", device="cpu", reports=interrupted)
+        train(recipe(), folder, tmp_path / "broken", device="cpu", show_progress=interrupted)
     assert not (tmp_path / "broken" / WEIGHTS).exists()
     train(recipe(), folder, tmp_path / "broken", device="cpu", resume=True)
     weights = [load_file(tmp_path / name / WEIGHTS) for name in ("whole", "broken")]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from detector.bundles.manifest import Architecture
-from detector.common.progress import silence
+from detector.common.progress import no_progress
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.models.googlenet import GoogLeNet
 from detector.training.loop import CHECKPOINT, LOG, Loop
@@ -72,7 +72,7 @@ def loop(
 
 
 def run(made: Loop[GoogLeNet], task: Noise, *, validate_every: int = 100) -> dict[str, Tensor]:
-    with silence(0, "step") as report:
+    with no_progress(0, "step") as report:
         made.run(task, report, validate_every=validate_every)
     with made.averaged():
         return {name: tensor.clone() for name, tensor in made.network.state_dict().items()}

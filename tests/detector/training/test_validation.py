@@ -10,7 +10,7 @@ import torch
 
 from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.bundles.manifest import Architecture
-from detector.common.progress import silence
+from detector.common.progress import no_progress
 from detector.datasets import coco
 from detector.images import load
 from detector.models.googlenet import GoogLeNet
@@ -49,7 +49,7 @@ def validator(held_out: list[Photo], out: Path, **counts: int) -> Validator:
         out=out,
         device=torch.device("cpu"),
         backend="torch",
-        reports=silence,
+        show_progress=no_progress,
     )
 
 
