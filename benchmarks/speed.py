@@ -28,13 +28,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from detector.backends.choice import choose_batch_size, make_backend
 from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.stages import photos
 from detector import Detector
 from detector.backends import Backend
-from detector.backends.choice import choose_batch_size, make_backend
 from detector.backends.pytorch import (
     Precision,
     PyTorchBackend,
@@ -46,7 +46,7 @@ from detector.bundles.manifest import Architecture
 from detector.common.cpu import available_cores
 from detector.images import load
 from detector.models.googlenet import GoogLeNet
-from detector.models.quantization import measure
+from detector.models.quantization import measure_activation_ranges
 from detector.regions.crops import Pixels, cut, normalise
 from detector.regions.ensemble import Ensemble
 from detector.settings import Settings
@@ -147,7 +147,7 @@ def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
             if has_integers():
                 bounds["int8"] = INT8_BOUND
             for precision, bound in bounds.items():
-                ranges = measure(network, [crops])
+                ranges = measure_activation_ranges(network, [crops])
                 fast = make_backend("auto", network, size, CPU, precision, ranges=ranges)
                 hold(reference(crops), fast(crops), bound)
                 ours, baseline = alternate(

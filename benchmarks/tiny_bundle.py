@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from detector.bundles.bundle import pack
-from tests.conftest import RECIPE, write_tiny_weights
+from detector.bundles.pack import pack
+from tests.support.tiny_bundle import RECIPE, write_tiny_weights
 
 
 def main() -> None:

@@ -21,10 +21,11 @@ import torch
 
 from detector.backends.pytorch import choose_device
 from detector.bundles.bundle import Bundle
+from detector.common.config import read_toml
 from detector.common.progress import no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.images import MAX_PIXELS, load
-from detector.settings import configs, read_toml
+from detector.settings import configs
 from detector.training.loop import Loop
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group

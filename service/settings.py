@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
-from detector.settings import PRESETS, Frozen, Settings
+from detector.common.config import Frozen
+from detector.settings import PRESETS, Settings
 
 
 class ServiceSettings(Frozen):

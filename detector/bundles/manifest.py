@@ -1,4 +1,7 @@
-"""What a bundle says of itself: the content of `bundle.json`."""
+"""The content of `bundle.json`, and of the files from which bundles are packed.
+
+Every class here is a table whose keys are written to disk, so their names must not change.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +9,89 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, FiniteFloat, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    FiniteFloat,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
-from detector.settings import ExactFraction, Frozen
+from detector.common.config import Frozen
+
+LARGEST_DENOMINATOR = 10_000
+"""Largest denominator of a fraction, so that pixels can be computed exactly in 64-bit integers."""
+
+
+def _parse_fraction(value: Any) -> Fraction:
+    """Return a fraction exactly as it is written: 0.1 is 1/10."""
+    try:
+        fraction = Fraction(str(value))
+    except ZeroDivisionError as error:
+        raise ValueError("must not divide by 0") from error
+    if fraction.denominator > LARGEST_DENOMINATOR:
+        raise ValueError("must be a fraction of small numbers, such as 1/14")
+    return fraction
+
+
+ExactFraction = Annotated[Fraction, BeforeValidator(_parse_fraction), PlainSerializer(str, str)]
+"""A fraction, written as "1/14" or as a decimal number."""
+
+
+def _check_order(ends: tuple[float, float]) -> tuple[float, float]:
+    low, high = ends
+    if low > high:
+        raise ValueError(f"a range must begin before it ends, unlike {low:g} to {high:g}")
+    return ends
+
+
+Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_check_order)]
+"""The lowest and the highest value."""
 
 
 class Normalisation(Frozen):
-    """How a network wants its pixels: `(value - mean) / std` on a scale of 0 to 255."""
+    """Normalisation of a network's input: `(value - mean) / std` of values from 0 to 255."""
 
     channels: Literal["rgb", "bgr"] = "bgr"
+    """Order of the colour channels."""
     mean: tuple[float, float, float] = (104.0, 117.0, 123.0)
-    """In the order of `channels`."""
+    """Mean of each channel, in the order of `channels`."""
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Standard deviation of each channel, in the order of `channels`."""
 
 
 class Warp(Frozen):
-    """The shape of a member's crops."""
+    """How a member's crops are cut from an image."""
 
     crop_size: int = Field(224, ge=64)
-    """S, the crop's side in pixels."""
+    """S, the side of the square crops in pixels."""
     context: ExactFraction = Field(Fraction(1, 14), ge=0, lt=Fraction(1, 2))
-    """The share of S that shows the box's surroundings, on each side: R-CNN's 16 pixels of 224
+    """Share of S, on each side, that shows the surroundings of the box. R-CNN's 16 of 224 pixels
     are 1/14."""
     resampling: Literal["bilinear", "area"] = "bilinear"
-    """As Caffe has it, or without aliasing."""
+    """"bilinear" as in Caffe, or "area", which averages pixels and so avoids aliasing."""
 
 
 class Architecture(Frozen):
-    """The options of a GoogLeNet, as a bundle records them.
+    """Options of a GoogLeNet.
 
-    `variant="torchvision"` is the network of `torchvision.models.googlenet`, which differs from
-    the paper's: 3x3 kernels in the 5x5 branches, BatchNorm, the last max-pooling 2x2, dropout
-    0.2, and auxiliary heads that pool adaptively to 4x4 and drop out 0.7.
+    `variant="torchvision"` is the network of `torchvision.models.googlenet`. It differs from the
+    paper in these points: 3x3 kernels in the 5x5 branches, BatchNorm, a last max-pooling of 2x2,
+    dropout 0.2, and auxiliary heads that pool adaptively to 4x4 and have dropout 0.7.
     """
 
     variant: Literal["paper", "torchvision"] = "paper"
+    """Which of the two networks."""
     stem: Literal["dense", "separable"] = "dense"
-    """The first convolution: 9,408 weights as in Caffe, or Table 1's 2.7K and 34M operations,
-    which a depthwise-separable one of multiplier 8 has."""
+    """First convolution. "dense" has 9,408 weights, as in Caffe. "separable" is depthwise-separable
+    with multiplier 8, which gives the 2.7K weights and 34M operations of Table 1."""
     normalisation: Literal["lrn", "batchnorm", "none"] = "lrn"
     """Local response normalisation after pool1 and conv2, BatchNorm in every convolution, or
     neither."""
     width: float = Field(1.0, gt=0, le=4)
-    """A factor on every number of channels, rounded to multiples of 8."""
+    """Factor on every number of channels; the products are rounded to multiples of 8."""
 
     @model_validator(mode="after")
     def _check(self) -> Architecture:
@@ -61,54 +104,48 @@ class Architecture(Frozen):
         return self
 
     def channels(self, table: int) -> int:
-        """Table 1's number of channels, scaled by the width."""
+        """Return a number of channels of Table 1, scaled by the width."""
         return max(8, 8 * round(table * self.width / 8))
 
 
-def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
-    if ends[0] > ends[1]:
-        raise ValueError(f"a range must begin before it ends, unlike {ends[0]:g} to {ends[1]:g}")
-    return ends
-
-
-Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_ordered)]
-
-
 class MemberRecipe(Frozen):
-    """What is to be said of a network beside its weights."""
+    """Everything about a member except its weights."""
 
     warp: Warp
     architecture: Architecture = Architecture()
     ranges: Mapping[str, Range] | None = None
-    """The least and the greatest value that enters each convolution, for 8-bit integers."""
+    """Activation ranges: the lowest and the highest input value of each convolution, by its name.
+    8-bit integers need them; see `detector.models.quantization`."""
 
 
 class Member(MemberRecipe):
-    """One network of the ensemble."""
+    """One network of the ensemble, in a bundle."""
 
     file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    """Name of the file of weights."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Digest of that file."""
 
 
 class MultiBoxRecipe(Frozen):
-    """What is to be said of MultiBox's network beside its weights, which have the priors."""
+    """Everything about MultiBox's network except its weights, which include the priors."""
 
     size: int = Field(224, ge=64)
-    """S, the side of the square pictures that it sees, in pixels."""
+    """S, the side of the network's square input images, in pixels."""
     priors: int = Field(200, ge=1)
-    """K, their number."""
+    """K, the number of priors."""
     head: Literal["dense", "shared"] = "dense"
-    """How the last map becomes boxes: by weights of each box's own, as in the paper, or by the
-    same for all from what the maps show around each prior, which learns from few photos."""
+    """Layers after the trunk. "dense" has separate weights for each box, as in the paper. "shared"
+    applies the same weights to the features around each prior, and needs less training data."""
     spread: float = Field(0.1, gt=0)
-    """The unit of what the network adds to priors, and of locations in the loss, as a share of the
-    prior's sides: about how far objects are from their priors."""
+    """Unit of the predicted offsets and of the locations in the loss, as a share of the prior's
+    sides: about the usual distance between an object and its prior."""
     hidden: int = Field(512, ge=1)
     """Width of the hidden layer."""
     views: Literal["whole", "corners"] = "corners"
-    """It sees the whole image, or also a crop in each of its corners."""
+    """Views of an image that the network sees: the whole image, or also a crop at each corner."""
     architecture: Architecture = Architecture()
-    """Of the trunk."""
+    """Options of the trunk."""
     normalisation: Normalisation = Normalisation()
 
 
@@ -116,23 +153,25 @@ class BundledMultiBox(MultiBoxRecipe):
     """MultiBox in a bundle."""
 
     file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    """Name of the file of weights."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """Digest of that file."""
 
 
 class Description(Frozen):
-    """What members have in common."""
+    """What all members of a bundle have in common."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
     version: str
     classes: tuple[str, ...] = Field(min_length=1)
-    """Without the background, which is output 0 of every member."""
+    """Class names without the background, which is output 0 of every member."""
     normalisation: Normalisation = Normalisation()
     settings: Mapping[str, Any] = Field(default_factory=dict)
-    """Tables of settings that differ from the program's own."""
+    """Tables of settings that differ from the program's defaults."""
 
     @field_validator("classes")
     @classmethod
-    def _distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
             raise ValueError("class names must be distinct")
         return classes
@@ -146,25 +185,25 @@ class Manifest(Description):
 
 
 class Recipe(Description):
-    """What `detector-bundle pack` makes a bundle from, beside files of weights."""
+    """What `detector-bundle pack` needs in addition to files of weights."""
 
     card: str
-    """The text of `MODEL_CARD.md`."""
+    """Text of `MODEL_CARD.md`."""
     members: tuple[MemberRecipe, ...] = Field(min_length=1)
     multibox: MultiBoxRecipe | None = None
 
 
 class TrainedMember(MemberRecipe):
-    """What a training says of the weights that it made."""
+    """What training writes beside the weights of a member."""
 
     classes: tuple[str, ...]
     normalisation: Normalisation
     training: Mapping[str, Any]
-    """For the model card: data, start, recipe, time, hardware, versions, scores."""
+    """Facts for the model card: data, initial weights, recipe, time, hardware, versions, scores."""
 
 
 class TrainedMultiBox(MultiBoxRecipe):
-    """What a training says of the MultiBox that it made."""
+    """What training writes beside the weights of a MultiBox."""
 
     training: Mapping[str, Any]
-    """For the model card."""
+    """Facts for the model card."""

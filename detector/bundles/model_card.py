@@ -16,8 +16,8 @@ from detector.bundles.manifest import (
     TrainedMember,
     TrainedMultiBox,
 )
+from detector.common.config import describe_error
 from detector.errors import BundleError
-from detector.settings import describe
 
 Trained = TypeVar("Trained", TrainedMember, TrainedMultiBox)
 
@@ -50,7 +50,7 @@ def _read(file: Path, model: type[Trained]) -> Trained:
     except OSError as error:
         raise BundleError(file, f"no finished training: {error.strerror}") from error
     except ValidationError as error:
-        raise BundleError(file, describe(error, model)) from error
+        raise BundleError(file, describe_error(error, model)) from error
 
 
 def recipe_of(

@@ -1,9 +1,13 @@
-"""The network of MultiBox: GoogLeNet's trunk, which sees where objects are in a whole picture.
+"""The network of MultiBox: GoogLeNet's trunk with a head that predicts boxes of a whole image.
 
-The trunk's maps keep their places, unlike in a classifier. What the paper's AlexNet has as its
-last two layers follows: a hidden layer, and a linear one that gives locations and confidences.
+A head sees the trunk's feature maps, with their positions, and not their average as a classifier
+does. Like the last two layers of the paper's AlexNet, it has a hidden layer and a linear layer for
+locations and confidences.
 
-Letters of shapes: N pictures, S a picture's side, K priors.
+Boxes are regressed as offsets from priors. Coordinates are x1, y1, x2, y2 as shares of the image's
+sides.
+
+Letters of shapes: N images, S an image's side, K priors, C channels, H and W a feature map's sides.
 """
 
 from __future__ import annotations
@@ -13,26 +17,30 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detector.backends.pytorch import Precision
-from detector.bundles.manifest import MultiBoxRecipe, Normalisation
-from detector.models.googlenet import Convolution, Inception, Trunk, initialise, map_sides
-from detector.regions.crops import normalise
+from detector.bundles.manifest import MultiBoxRecipe
+from detector.models.googlenet import (
+    Convolution,
+    Inception,
+    Trunk,
+    feature_map_sides,
+    initialise,
+)
 from proposals.types import Boxes
 
 OBJECTS = 3.0
-"""In a picture, about: the confidences begin as likely as that many boxes of K are objects'."""
+"""Typical number of objects in an image. Before training, the mean confidence is this number
+divided by K."""
 
 
 class MultiBoxNetwork(Trunk):
-    """From pictures to the places and confidences of K boxes.
+    """Predicts K boxes of an image and their confidences.
 
     Args:
-        recipe: of what shape.
-        priors: `float32 [K, 4]`, as shares of a picture's sides; zeros until weights are loaded.
+        recipe: Architecture, number of priors, and kind of head.
+        priors: `float32 [K, 4]`; zeros until weights are loaded.
     """
 
     priors: Tensor
@@ -40,46 +48,55 @@ class MultiBoxNetwork(Trunk):
     def __init__(self, recipe: MultiBoxRecipe, priors: Boxes | None = None) -> None:
         super().__init__(recipe.architecture)
         self.spread = recipe.spread
-        start = np.zeros((recipe.priors, 4), np.float32) if priors is None else priors
-        self.register_buffer("priors", torch.from_numpy(start.copy()))
-        self.head: Dense | Shared
+        if priors is None:
+            priors = np.zeros((recipe.priors, 4), np.float32)
+        self.register_buffer("priors", torch.from_numpy(priors.copy()))
+
+        self.head: DenseHead | SharedHead
         if recipe.head == "dense":
-            self.head = Dense(self.channels, recipe)
+            self.head = DenseHead(self.channels, recipe)
         else:
-            after_4d = cast(Inception, self.get_submodule("inception_4d")).channels
-            self.head = Shared((after_4d, self.channels), recipe)
+            channels_4d = cast(Inception, self.get_submodule("inception_4d")).channels
+            self.head = SharedHead((channels_4d, self.channels), recipe)
+
+        # Boxes start close to their priors, and confidences at the share of boxes with an object.
         self.head.apply(initialise)
-        for layer in (self.head.locations, self.head.confidences):  # boxes start at their priors
-            nn.init.normal_(layer.weight, std=0.01)
+        nn.init.normal_(self.head.locations.weight, std=0.01)
+        nn.init.normal_(self.head.confidences.weight, std=0.01)
         share = min(0.5, OBJECTS / recipe.priors)
         nn.init.constant_(self.head.confidences.bias, math.log(share / (1 - share)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Boxes `[N, K, 4]` and logits `[N, K]` of normalised pictures `[N, 3, S, S]`."""
-        moved, logits = self.look(x)
-        return self.place(moved.float()), logits.float()
+        """Return boxes `[N, K, 4]` and logits `[N, K]` of normalised images `[N, 3, S, S]`."""
+        offsets, logits = self.predict_offsets(x)
+        return self.decode_boxes(offsets.float()), logits.float()
 
-    def look(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to priors, `[N, K, 4]` in their units, and logits `[N, K]`."""
+    def predict_offsets(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the head's output for normalised images `[N, 3, S, S]`.
+
+        Returns:
+            Offsets from the priors `[N, K, 4]`, in units of `spread` times the prior's sides, and
+            logits of the confidences `[N, K]`.
+        """
         last, _, after_4d = self.features(x)
-        found: tuple[Tensor, Tensor] = self.head(after_4d, last, self.priors)
-        return found
+        outputs: tuple[Tensor, Tensor] = self.head(after_4d, last, self.priors)
+        return outputs
 
-    def place(self, moved: Tensor) -> Tensor:
-        """Boxes `[N, K, 4]`, of what is added to priors."""
+    def decode_boxes(self, offsets: Tensor) -> Tensor:
+        """Return the boxes `[N, K, 4]` of offsets from the priors `[N, K, 4]`."""
         sides = (self.priors[:, 2:] - self.priors[:, :2]).tile(2)  # [K, 4]
-        return self.priors + self.spread * sides * moved
+        return self.priors + self.spread * sides * offsets
 
 
-class Dense(nn.Module):
-    """The paper's: a hidden layer that sees the whole last map, and weights of each box's own."""
+class DenseHead(nn.Module):
+    """The head of the paper: a hidden layer over the whole last map, separate weights per box."""
 
     REDUCED = 64
-    """Channels of the map that the hidden layer sees."""
+    """Channels to which the last map is reduced."""
 
     def __init__(self, channels: int, recipe: MultiBoxRecipe) -> None:
         super().__init__()
-        _, side = map_sides(recipe.size, recipe.architecture)
+        _, side = feature_map_sides(recipe.size, recipe.architecture)
         batchnorm = recipe.architecture.normalisation == "batchnorm"
         self.reduce = Convolution(channels, self.REDUCED, 1, batchnorm=batchnorm)
         self.hidden = nn.Linear(self.REDUCED * side * side, recipe.hidden)
@@ -88,25 +105,26 @@ class Dense(nn.Module):
         self.confidences = nn.Linear(recipe.hidden, recipe.priors)
 
     def forward(self, _: Tensor, last: Tensor, __: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to priors, `[N, K, 4]` in their units, and logits `[N, K]`."""
+        """Return offsets `[N, K, 4]` and logits `[N, K]` of the trunk's last map `[N, C, H, W]`."""
         x = self.reduce(last).flatten(1)  # [N, 64 * 7 * 7] for S = 224
-        x = self.dropout(functional.relu(self.hidden(x)))
-        return self.locations(x).reshape(len(x), -1, 4), self.confidences(x)
+        x = self.dropout(functional.relu(self.hidden(x)))  # [N, hidden]
+        offsets = self.locations(x).reshape(len(x), -1, 4)  # [N, K, 4]
+        return offsets, self.confidences(x)
 
 
-class Shared(nn.Module):
-    """The same layers for all boxes, on samples of two maps in and around each prior.
+class SharedHead(nn.Module):
+    """A head with the same weights for all boxes, on features sampled in and around each prior.
 
-    As *Scalable, High-Quality Object Detection* (arXiv 1412.1441) has it for priors on grids: an
-    object anywhere teaches the boxes everywhere.
+    *Scalable, High-Quality Object Detection* (arXiv 1412.1441) does this for priors on grids. An
+    object at any position then improves the boxes at all positions.
     """
 
     REDUCED = 32
-    """Channels of each map that are sampled."""
+    """Channels to which each of the two maps is reduced."""
     SAMPLES = 5
-    """Of a map along each side of a prior's window."""
+    """Number of samples along each side of a prior's window."""
     WINDOW = 1.5
-    """The window's sides as multiples of the prior's."""
+    """Sides of the window as multiples of the prior's sides."""
 
     def __init__(self, channels: tuple[int, int], recipe: MultiBoxRecipe) -> None:
         super().__init__()
@@ -121,68 +139,52 @@ class Shared(nn.Module):
         self.confidences = nn.Linear(recipe.hidden, 1)
 
     def forward(self, after_4d: Tensor, last: Tensor, priors: Tensor) -> tuple[Tensor, Tensor]:
-        """What is added to priors, `[N, K, 4]` in their units, and logits `[N, K]`."""
+        """Return offsets `[N, K, 4]` and logits `[N, K]`.
+
+        Args:
+            after_4d: The map after Inception 4d, `[N, C, H, W]`.
+            last: The trunk's last map, `[N, C, H, W]`.
+            priors: `[K, 4]`.
+        """
         maps = [reduce(x) for reduce, x in zip(self.reduce, (after_4d, last), strict=True)]
         x = torch.cat([self._sample(x, priors) for x in maps], dim=2)  # [N, K, inputs]
-        x = self.dropout(functional.relu(self.hidden(x)))
+        x = self.dropout(functional.relu(self.hidden(x)))  # [N, K, hidden]
         return self.locations(x), self.confidences(x)[..., 0]
 
     def _sample(self, x: Tensor, priors: Tensor) -> Tensor:
-        """Values `[N, K, C * samples]` of a map `[N, C, H, W]`, 0 outside of it.
+        """Return samples `[N, K, C * SAMPLES²]` of a map `[N, C, H, W]`; the map is 0 outside.
 
-        One product of matrices: what each place of the map counts for each sample, times the map.
+        All samples are one product of matrices: the map times the weight of each of its positions
+        in each sample.
         """
-        rows = self._weights(priors[:, 1::2], x.shape[2])  # [K, samples, H]
-        columns = self._weights(priors[:, 0::2], x.shape[3])  # [K, samples, W]
-        places = columns[:, :, None, None, :] * rows[:, None, :, :, None]  # [K, ., ., H, W]
-        found = functional.linear(x.flatten(2), places.flatten(0, 2).flatten(1).to(x.dtype))
-        return found.reshape(*x.shape[:2], len(priors), -1).transpose(1, 2).flatten(2)
+        rows = self._weights(priors[:, 1::2], x.shape[2])  # [K, SAMPLES, H]
+        columns = self._weights(priors[:, 0::2], x.shape[3])  # [K, SAMPLES, W]
+        weights = columns[:, :, None, None, :] * rows[:, None, :, :, None]  # [K, x, y, H, W]
+        weights = weights.flatten(0, 2).flatten(1)  # [K * SAMPLES², H * W]
+        samples = functional.linear(x.flatten(2), weights.to(x.dtype))  # [N, C, K * SAMPLES²]
+        samples = samples.reshape(*x.shape[:2], len(priors), -1)  # [N, C, K, SAMPLES²]
+        return samples.transpose(1, 2).flatten(2)  # [N, K, C * SAMPLES²]
 
     def _weights(self, ends: Tensor, side: int) -> Tensor:
-        """How much each place of a map's side counts for each sample between two ends `[K, 2]`.
+        """Return the weight of each position of a map's side in each sample.
 
-        Bilinear interpolation, or the mean of a wider triangle where samples are further apart
-        than places: `[K, samples, side]`.
+        A sample is a bilinear interpolation. Where samples are further apart than positions, it is
+        the mean under a triangle as wide as that distance.
+
+        Args:
+            ends: Both ends of the priors along this side, `[K, 2]`, as shares of the side.
+            side: Number of positions.
+
+        Returns:
+            Weights `[K, SAMPLES, side]`.
         """
-        first, last = (ends * side).unbind(dim=1)  # each [K], in places
+        # Centres of the samples, in positions.
+        first, last = (ends * side).unbind(dim=1)  # each [K]
         step = ((last - first) * self.WINDOW / self.SAMPLES)[:, None, None]  # [K, 1, 1]
         number = torch.arange(self.SAMPLES, device=ends.device) - (self.SAMPLES - 1) / 2
-        sample = ((first + last) / 2)[:, None, None] + number[:, None] * step  # [K, samples, 1]
-        place = torch.arange(side, device=ends.device) + 0.5
+        centre = ((first + last) / 2)[:, None, None] + number[:, None] * step  # [K, SAMPLES, 1]
+
+        # Triangles around them.
+        position = torch.arange(side, device=ends.device) + 0.5  # [side]
         width = step.clamp(min=1)
-        return (1 - (sample - place).abs() / width).clamp(min=0) / width
-
-
-class PyTorchMultiBox:
-    """A network in PyTorch, as `MultiBox` calls it.
-
-    Args:
-        network: in evaluation mode; it is moved in place.
-        normalisation: of the pixels.
-        device: where it runs.
-        precision: of its arithmetic, but for locations, which are float32.
-    """
-
-    def __init__(
-        self,
-        network: MultiBoxNetwork,
-        normalisation: Normalisation,
-        device: torch.device,
-        precision: Precision,
-    ) -> None:
-        self.network = network.to(device).to(memory_format=torch.channels_last)
-        self.normalisation, self.device, self.half = normalisation, device, precision == "bfloat16"
-
-    @torch.inference_mode()
-    def __call__(
-        self, pictures: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes `[N, K, 4]` and logits `[N, K]`, both float32, of pictures `uint8 [N, S, S, 3]`."""
-        pixels = np.stack([normalise(picture, self.normalisation) for picture in pictures])
-        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2)  # stored channels-last
-        with (
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self.half),
-        ):
-            boxes, logits = self.network(x)
-        return np.asarray(boxes.cpu()), np.asarray(logits.cpu())
+        return (1 - (centre - position).abs() / width).clamp(min=0) / width

@@ -1,8 +1,9 @@
-"""A classifier in 8-bit integers: the ranges of its activations, and the network rounded to them.
+"""A classifier in 8-bit integers: measure activation ranges, and round the network to them.
 
-What enters a convolution has one scale, between the least and the greatest value that training
-crops gave; weights have one for each output channel (Jacob et al., arXiv 1712.05877). Rounding is
-written as fake quantisation, in floating point, from which an engine makes integer arithmetic.
+The input of each convolution has one scale, which spans its activation range: the lowest and the
+highest value that training crops gave. Weights have a scale for each output channel (Jacob et al.,
+arXiv 1712.05877). Rounding is written as fake quantization, which is floating-point arithmetic;
+OpenVINO turns it into integer arithmetic.
 """
 
 from __future__ import annotations
@@ -18,52 +19,64 @@ from torch.nn import functional
 from detector.models.googlenet import Convolution, GoogLeNet
 
 ActivationRanges = Mapping[str, tuple[float, float]]
-"""The least and the greatest value that enters each convolution, by its name."""
+"""The lowest and the highest input value of each convolution, by the convolution's name."""
 
-LARGEST_WEIGHT, LARGEST_ACTIVATION = 127, 255
-"""Steps of a scale, from 0 and from the range's lower end."""
+LARGEST_WEIGHT = 127
+"""Largest integer code of an int8 weight; codes are symmetric around 0."""
+
+LARGEST_ACTIVATION = 255
+"""Largest integer code of a uint8 activation; codes start at 0."""
 
 
 @torch.inference_mode()
-def measure(network: GoogLeNet, batches: Iterable[Tensor]) -> dict[str, tuple[float, float]]:
-    """The ranges of a network's activations for batches of crops `float32 [N, S, S, 3]`."""
-    found: dict[str, tuple[float, float]] = {}
+def measure_activation_ranges(
+    network: GoogLeNet, batches: Iterable[Tensor]
+) -> dict[str, tuple[float, float]]:
+    """Return the activation ranges of a network.
 
-    def widen(name: str, _: nn.Module, inputs: tuple[Tensor]) -> None:
-        low, high = (float(end) for end in inputs[0].aminmax())
-        before = found.get(name, (low, high))
-        found[name] = min(low, before[0]), max(high, before[1])
+    Args:
+        network: A network in evaluation mode.
+        batches: Normalised crops `float32 [N, S, S, 3]`.
+    """
+    ranges: dict[str, tuple[float, float]] = {}
+
+    def widen_range(name: str, _: nn.Module, inputs: tuple[Tensor]) -> None:
+        lowest, highest = (float(value) for value in inputs[0].aminmax())
+        low, high = ranges.get(name, (lowest, highest))
+        ranges[name] = (min(lowest, low), max(highest, high))
 
     handles = [
-        convolution.register_forward_pre_hook(partial(widen, name))
-        for name, convolution in convolutions(network)
+        convolution.register_forward_pre_hook(partial(widen_range, name))
+        for name, convolution in named_convolutions(network)
     ]
     try:
         for crops in batches:
-            network(crops.permute(0, 3, 1, 2))
+            network(crops.permute(0, 3, 1, 2))  # [N, 3, S, S]
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return ranges
 
 
-def quantized(network: GoogLeNet, ranges: ActivationRanges) -> GoogLeNet:
-    """A copy of a network whose convolutions have 8 bits.
+def quantize(network: GoogLeNet, activation_ranges: ActivationRanges) -> GoogLeNet:
+    """Return a copy of a network whose convolutions compute in 8 bits.
 
     Raises:
-        ValueError: a convolution has no range.
+        ValueError: A convolution has no activation range.
     """
-    made = copy.deepcopy(network)
-    for name, convolution in convolutions(made):
-        if name not in ranges:
+    quantized = copy.deepcopy(network)
+    for name, convolution in named_convolutions(quantized):
+        if name not in activation_ranges:
             raise ValueError(f"there is no range for {name}")
-        parent, _, own = name.rpartition(".")
-        made.get_submodule(parent).add_module(own, RoundedConvolution(convolution, *ranges[name]))
-    return made
+        low, high = activation_ranges[name]
+        parent_name, _, child_name = name.rpartition(".")
+        parent = quantized.get_submodule(parent_name)
+        parent.add_module(child_name, QuantizedConvolution(convolution, low, high))
+    return quantized
 
 
-def convolutions(network: GoogLeNet) -> list[tuple[str, Convolution]]:
-    """A network's convolutions and their names."""
+def named_convolutions(network: GoogLeNet) -> list[tuple[str, Convolution]]:
+    """Return the convolutions of a network with their names."""
     return [
         (name, module)
         for name, module in network.named_modules()
@@ -71,13 +84,13 @@ def convolutions(network: GoogLeNet) -> list[tuple[str, Convolution]]:
     ]
 
 
-class RoundedConvolution(nn.Module):
-    """A convolution, with its BatchNorm and ReLU, of rounded weights and rounded inputs.
+class QuantizedConvolution(nn.Module):
+    """A convolution with its BatchNorm and ReLU, whose weights and inputs are rounded to 8 bits.
 
     Args:
-        convolution: in evaluation mode.
-        low: the least value that enters it.
-        high: the greatest.
+        convolution: A convolution in evaluation mode.
+        low: Lowest value of its input.
+        high: Highest value of its input.
     """
 
     scales: Tensor
@@ -85,18 +98,25 @@ class RoundedConvolution(nn.Module):
 
     def __init__(self, convolution: Convolution, low: float, high: float) -> None:
         super().__init__()
-        weight, bias = _folded(convolution)
-        self.weight, self.bias = nn.Parameter(weight), nn.Parameter(bias)
-        self.stride, self.padding = convolution.stride, convolution.padding
+        weight, bias = _fold_batchnorm(convolution)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(bias)
+        self.stride = convolution.stride
+        self.padding = convolution.padding
+
+        # Weights: each output channel has a scale of its own; the zero point is 0.
         largest = weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-9)  # [outputs]
         self.register_buffer("scales", largest / LARGEST_WEIGHT)
         self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
-        low, high = min(low, 0.0), max(high, 1e-6)  # 0 is a step, so that padding is exact
+
+        # Input: the range includes 0, which has an integer code, so that padding is exact.
+        low = min(low, 0.0)
+        high = max(high, 1e-6)
         self.scale = (high - low) / LARGEST_ACTIVATION
         self.zero = round(-low / self.scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[N, inputs, H, W]` to `[N, outputs, H / stride, W / stride]`, rounded up."""
+        """Return `[N, outputs, H / stride, W / stride]`, rounded up, for `[N, inputs, H, W]`."""
         x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, LARGEST_ACTIVATION)
         weight = torch.fake_quantize_per_channel_affine(
             self.weight, self.scales, self.zeros, 0, -LARGEST_WEIGHT, LARGEST_WEIGHT
@@ -104,14 +124,16 @@ class RoundedConvolution(nn.Module):
         return functional.relu(functional.conv2d(x, weight, self.bias, self.stride, self.padding))
 
 
-def _folded(convolution: Convolution) -> tuple[Tensor, Tensor]:
-    """Weights and biases with the BatchNorm that follows, if there is one."""
+def _fold_batchnorm(convolution: Convolution) -> tuple[Tensor, Tensor]:
+    """Return a convolution's weights and biases, multiplied and shifted by its BatchNorm."""
     weight = convolution.weight.detach()
     norm = convolution.norm
     if not isinstance(norm, nn.BatchNorm2d):
         assert convolution.bias is not None
         return weight, convolution.bias.detach()
+
     assert norm.running_mean is not None
     assert norm.running_var is not None
     factor = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
-    return weight * factor[:, None, None, None], norm.bias.detach() - norm.running_mean * factor
+    bias = norm.bias.detach() - norm.running_mean * factor
+    return weight * factor[:, None, None, None], bias

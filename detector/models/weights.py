@@ -1,4 +1,4 @@
-"""Files of weights, and the names that other frameworks give to GoogLeNet's layers."""
+"""Files of weights, and the translation of other frameworks' names of GoogLeNet's layers."""
 
 from __future__ import annotations
 
@@ -19,16 +19,14 @@ Network = TypeVar("Network", bound=Trunk)
 
 
 def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
-    """The tensors of a safetensors file by our names, in float32.
-
-    Caffe's and torchvision's names are translated.
+    """Return the tensors of a safetensors file by our names, with floating-point ones in float32.
 
     Args:
-        path: the file.
-        data: its bytes, if they were read already.
+        path: The file. Its tensors may have Caffe's or torchvision's names.
+        data: Content of the file, if it has been read already.
 
     Raises:
-        BundleError: the file is missing or not in the safetensors format.
+        BundleError: The file is missing or is not in the safetensors format.
     """
     try:
         tensors = load(path.read_bytes() if data is None else data)
@@ -36,15 +34,16 @@ def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
         raise BundleError(path, f"cannot be read: {error.strerror}") from error
     except SafetensorError as error:
         raise BundleError(path, f"not a safetensors file: {error}") from error
+
     floats = {
         name: tensor.float() if tensor.is_floating_point() else tensor
         for name, tensor in tensors.items()
     }
-    return our_names(floats)
+    return translate_names(floats)
 
 
-def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights under Caffe's or torchvision's names, under ours."""
+def translate_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with Caffe's or torchvision's names replaced by ours."""
     if "fc.weight" in weights:
         return {_from_torchvision(name): tensor for name, tensor in weights.items()}
     return {name.replace("loss3.classifier.", "classifier."): t for name, t in weights.items()}
@@ -53,26 +52,39 @@ def our_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 def load_weights(
     network: Trunk, weights: dict[str, Tensor], file: Path, *, new: tuple[str, ...] = ()
 ) -> None:
-    """Put weights into a network; all names and shapes must be the network's.
+    """Load weights into a network; all names and shapes must be those of the network.
 
     Args:
-        new: layers that keep what they have; the file may lack them or have others.
+        network: The network; it is changed in place.
+        weights: Tensors by their names.
+        file: File of the weights, for the error message.
+        new: Layers that keep their present weights. The file may lack them or have others.
 
     Raises:
-        BundleError: naming `file` and the first tensor that is missing, unknown or misshapen.
+        BundleError: A tensor is missing, unknown, or of another shape. The message names the first.
     """
-    weights = {n: tensor for n, tensor in weights.items() if n.partition(".")[0] not in new}
-    expected = {n: t for n, t in network.state_dict().items() if n.partition(".")[0] not in new}
+    weights = _without_layers(weights, new)
+    expected = _without_layers(network.state_dict(), new)
+
     for name, tensor in expected.items():
         if name not in weights:
             raise BundleError(file, f"lacks {name}, which this architecture has")
         if weights[name].shape != tensor.shape:
             shapes = f"{list(weights[name].shape)}, not {list(tensor.shape)}"
             raise BundleError(file, f"{name} has shape {shapes}")
+
     unknown = sorted(weights.keys() - expected.keys())
     if unknown:
-        raise BundleError(file, f"has {unknown[0]}, which this architecture has not")
+        raise BundleError(file, f"has {unknown[0]}, which this architecture does not have")
+
     network.load_state_dict(weights, strict=not new)
+
+
+def _without_layers(weights: dict[str, Tensor], layers: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the tensors whose names do not begin with one of the layers."""
+    return {
+        name: tensor for name, tensor in weights.items() if name.partition(".")[0] not in layers
+    }
 
 
 _TORCHVISION_LAYERS = {
@@ -87,16 +99,21 @@ _TORCHVISION_LAYERS = {
     "branch4.1": "pool_proj",
     "conv": "conv",
 }
+"""Our names of torchvision's convolutions."""
 
 
 def _from_torchvision(name: str) -> str:
-    """`inception3a.branch2.0.bn.weight` as `inception_3a.3x3_reduce.norm.weight`, and so on."""
+    """Return our name of one of torchvision's tensors.
+
+    For example, `inception3a.branch2.0.bn.weight` is `inception_3a.3x3_reduce.norm.weight`.
+    """
     name = re.sub(r"^fc\.", "classifier.", name)
     name = re.sub(r"^aux(\d)\.fc1\.", r"loss\1.fc.", name)
     name = re.sub(r"^aux(\d)\.fc2\.", r"loss\1.classifier.", name)
     convolution = re.fullmatch(r"(?:(inception|aux)(\d\w?)\.)?([\w.]+)\.(conv|bn)\.(\w+)", name)
     if convolution is None or convolution[3] not in _TORCHVISION_LAYERS:
         return name
+
     kind, number, layer, part, tensor = convolution.groups()
     block = {"inception": f"inception_{number}.", "aux": f"loss{number}.", None: ""}[kind]
     norm = "norm." if part == "bn" else ""
@@ -104,10 +121,10 @@ def _from_torchvision(name: str) -> str:
 
 
 def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as a bundle stores them: in float16, but for BatchNorm's statistics and priors.
+    """Return weights as a bundle stores them: in float16, except BatchNorm's statistics and priors.
 
-    Those keep their type: the variance of a layer that sees pixels is beyond float16's range, and
-    locations count from the priors.
+    Those keep their type, because the variance of the first layer, which sees pixels, is beyond
+    the range of float16, and because locations are offsets from the priors.
     """
     return {
         name: tensor.contiguous()
@@ -118,7 +135,7 @@ def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def as_shipped(network: Network) -> Network:
-    """A copy of a network, ready to use, with its weights rounded as a bundle stores them."""
+    """Return a copy in evaluation mode, with weights rounded as a bundle stores them."""
     shipped = copy.deepcopy(network).eval()
     shipped.load_state_dict(half_precision(network.state_dict()))
     return shipped

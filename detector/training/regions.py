@@ -28,7 +28,7 @@ from detector.errors import SettingsError, TrainingError
 from detector.formats.records import Failure
 from detector.images import MAX_PIXELS
 from detector.models.googlenet import GoogLeNet
-from detector.models.quantization import ActivationRanges, measure
+from detector.models.quantization import ActivationRanges, measure_activation_ranges
 from detector.models.weights import as_shipped, load_weights, read_weights
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
@@ -279,7 +279,7 @@ class RegionTask:
         plain = RegionAugmentation(mirror=False)
         first = range(min(MEASURED, self._steps))
         batches = (self._batch(step, plain, slice(None))[0] for step in first)
-        return measure(as_shipped(network), batches)
+        return measure_activation_ranges(as_shipped(network), batches)
 
     def close(self) -> None:
         """Let go of the photos."""

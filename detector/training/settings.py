@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from detector.bundles.manifest import Architecture, MultiBoxRecipe, Normalisation, Warp
-from detector.settings import Frozen, ProposalSettings
+from detector.common.config import Frozen
+from detector.settings import ProposalSettings
 
 ALPHA = 0.3
 """Weight of the locations in MultiBox's loss (arXiv 1312.2249, section 3.2)."""

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from detector.bundles.bundle import Bundle, find, pack
+from detector.bundles.bundle import Bundle, find_bundle
 from detector.bundles.manifest import MultiBoxRecipe, Recipe
+from detector.bundles.pack import pack
 from detector.errors import BundleError, SettingsError
-from detector.models.quantization import convolutions
+from detector.models.quantization import named_convolutions
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_networks_have_the_weights_that_were_packed(
 
 
 def test_shipped_bundle_is_found_by_default_and_by_name_and_is_sound() -> None:
-    assert find() == find("voc20")
+    assert find_bundle() == find_bundle("voc20")
     bundle = Bundle.load()
     assert len(bundle.manifest.classes) == 20
     bundle.verify()
@@ -106,7 +107,7 @@ def test_wrong_manifests_are_refused(copy: Path, keys: dict[str, Any], message: 
 def test_wrong_ranges_are_refused(copy: Path, changes: dict[str, Any], message: str) -> None:
     bundle = Bundle.load(copy)
     members = [member.model_dump(mode="json") for member in bundle.manifest.members]
-    names = [name for name, _ in convolutions(bundle.network(bundle.manifest.members[0]))]
+    names = [name for name, _ in named_convolutions(bundle.network(bundle.manifest.members[0]))]
     ranges = {name: [0, 1] for name in names} | changes
     members[0]["ranges"] = {name: ends for name, ends in ranges.items() if ends}
     change(copy, members=members)
@@ -179,4 +180,4 @@ def test_multibox_keeps_its_priors(
     recipe = multibox_bundle.manifest.multibox
     assert recipe is not None
     exact = load_file(tiny_multibox[1])["priors"]
-    assert torch.equal(multibox_bundle.localiser(recipe).priors, exact)
+    assert torch.equal(multibox_bundle.multibox_network(recipe).priors, exact)

@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 from detector.bundles.bundle import Bundle
 from detector.bundles.model_card import WEIGHTS
 from detector.commands import bundle, eval, run, train  # noqa: A004
-from detector.settings import read_toml
+from detector.common.config import read_toml
 from detector.training.settings import ClassifierTraining, MultiBoxTraining, RegionTraining
 
 ROOT = Path(__file__).parents[3]

@@ -14,8 +14,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from detector.bundles.manifest import Architecture
-from detector.models.googlenet import Convolution, GoogLeNet, LocalResponseNorm, Trunk, map_sides
-from detector.models.weights import load_weights, our_names
+from detector.models.googlenet import (
+    Convolution,
+    GoogLeNet,
+    LocalResponseNorm,
+    Trunk,
+    feature_map_sides,
+)
+from detector.models.weights import load_weights, translate_names
 
 TORCHVISION = Architecture(variant="torchvision", normalisation="batchnorm")
 
@@ -165,7 +171,7 @@ def test_sides_of_maps_of_any_crop_size(size: int, architecture: Architecture) -
     small = architecture.model_copy(update={"width": 0.1})
     network = Trunk(small).eval()
     last, after_4a, after_4d = network.features(torch.zeros(1, 3, size, size))
-    fourth, fifth = map_sides(size, small)
+    fourth, fifth = feature_map_sides(size, small)
     assert after_4a.shape[2:] == after_4d.shape[2:] == (fourth, fourth)
     assert last.shape[2:] == (fifth, fifth)
 
@@ -209,7 +215,7 @@ def test_torchvision_variant_equals_torchvisions(auxiliary: bool) -> None:
             nn.init.uniform_(module.bias, -0.1, 0.1)
     net = Architecture(variant="torchvision", normalisation="batchnorm")
     ours = GoogLeNet(7, architecture=net, auxiliary=auxiliary)
-    load_weights(ours, our_names(theirs.state_dict()), Path("torchvision"))
+    load_weights(ours, translate_names(theirs.state_dict()), Path("torchvision"))
     x = torch.randn(2, 3, 224, 224)
     ours.eval()
     with torch.inference_mode():

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from detector.backends.pytorch import PyTorchMultiBox
 from detector.bundles.manifest import Architecture, MultiBoxRecipe, Normalisation
-from detector.models.multibox_network import OBJECTS, MultiBoxNetwork, PyTorchMultiBox
+from detector.models.multibox_network import OBJECTS, MultiBoxNetwork
 
-CPU = torch.device("cpu")
+CPU = "cpu"
 PRIORS = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1], [0.1, 0.2, 0.3, 0.4]], np.float32)
 
 
@@ -29,8 +30,8 @@ def test_shapes(size: int) -> None:
 
 
 def test_boxes_start_at_their_priors(network: MultiBoxNetwork) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    boxes, _ = PyTorchMultiBox(network, Normalisation(), CPU, "float32")(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+    boxes, _ = PyTorchMultiBox(network, Normalisation(), "cpu", "float32")(images)
     np.testing.assert_allclose(boxes[0], PRIORS, atol=0.1)
 
 
@@ -44,11 +45,11 @@ def test_confidences_start_at_the_share_of_priors_that_have_an_object() -> None:
 
 
 def test_locations_are_float32_in_either_precision(network: MultiBoxNetwork) -> None:
-    pictures = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
-    exact, _ = PyTorchMultiBox(network, Normalisation(), CPU, "float32")(pictures)
-    half, logits = PyTorchMultiBox(network, Normalisation(), CPU, "bfloat16")(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3), dtype=np.uint8)
+    exact, _ = PyTorchMultiBox(network, Normalisation(), "cpu", "float32")(images)
+    half, logits = PyTorchMultiBox(network, Normalisation(), "cpu", "bfloat16")(images)
     assert half.dtype == logits.dtype == np.float32
     np.testing.assert_allclose(half, exact, atol=2e-3)
-    network.priors[:] += 1 / 4096  # a step that bfloat16 has not
-    moved, _ = PyTorchMultiBox(network, Normalisation(), CPU, "bfloat16")(pictures)
+    network.priors[:] += 1 / 4096  # a step that bfloat16 cannot represent
+    moved, _ = PyTorchMultiBox(network, Normalisation(), "cpu", "bfloat16")(images)
     np.testing.assert_allclose(moved - half, 1 / 4096, rtol=1e-2)

@@ -7,14 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from detector.backends.choice import make_backend
-from detector.backends.pytorch import has_integers
+from detector.backends import make_classifier
 from detector.bundles.bundle import Bundle
-from detector.errors import SettingsError
+from detector.common.cpu import has_int8
 from detector.models.googlenet import Convolution
-from detector.models.quantization import RoundedConvolution, measure, quantized
-
-CPU = torch.device("cpu")
+from detector.models.quantization import QuantizedConvolution, measure_activation_ranges, quantize
+from detector.errors import SettingsError
+from detector.runtime import Runtime
 
 
 def crops_like_photos(count: int, seed: int = 0) -> torch.Tensor:
@@ -56,7 +55,7 @@ def test_arithmetic_is_that_of_integers(
     sums = functional.conv2d(entering.double(), integers.double(), stride=stride, padding=1)
     expected = sums * step * scales[:, None, None] + shift.detach()[:, None, None]
 
-    found = RoundedConvolution(convolution, low, high)(x).detach()
+    found = QuantizedConvolution(convolution, low, high)(x).detach()
     # A value between two steps may go to either: at most one step of each product.
     np.testing.assert_allclose(found, expected.clamp(min=0), atol=1e-4 + 2 * step)
     assert np.isclose(found, expected.clamp(min=0), atol=1e-4).mean() > 0.95
@@ -65,12 +64,12 @@ def test_arithmetic_is_that_of_integers(
 def test_ranges_are_the_extremes_of_all_batches(tiny_bundle: Bundle) -> None:
     network = tiny_bundle.network(tiny_bundle.manifest.members[0])
     batches = [crops_like_photos(3, seed) for seed in (0, 1)]
-    together = measure(network, batches)
+    together = measure_activation_ranges(network, batches)
     assert together["conv1.7x7_s2"] == (
         min(float(b.min()) for b in batches),
         max(float(b.max()) for b in batches),
     )
-    apart = [measure(network, [batch]) for batch in batches]
+    apart = [measure_activation_ranges(network, [batch]) for batch in batches]
     for name, (low, high) in together.items():
         assert low == min(one[name][0] for one in apart)
         assert high == max(one[name][1] for one in apart)
@@ -79,35 +78,36 @@ def test_ranges_are_the_extremes_of_all_batches(tiny_bundle: Bundle) -> None:
     assert len(together) == 57
 
 
-@pytest.mark.skipif(not has_integers(), reason="needs a processor with VNNI or AMX")
+@pytest.mark.skipif(not has_int8(), reason="needs a processor with VNNI or AMX")
 @pytest.mark.parametrize("member", [0, 1])
 def test_network_of_integers_is_near(tiny_bundle: Bundle, member: int) -> None:
     """With local response normalisation and with BatchNorm; OpenVINO's as well."""
     network = tiny_bundle.network(tiny_bundle.manifest.members[member])
     network.classifier.weight.data /= (2, 40)[member]  # so that no class is certain
-    ranges = measure(network, [crops_like_photos(32, seed=1)])
+    ranges = measure_activation_ranges(network, [crops_like_photos(32, seed=1)])
     crops = crops_like_photos(11)
-    rounded = quantized(network, ranges)
+    rounded = quantize(network, ranges)
     with torch.inference_mode():
         expected, near = (
             one(crops.permute(0, 3, 1, 2)).softmax(dim=1).numpy() for one in (network, rounded)
         )
     np.testing.assert_allclose(near, expected, atol=0.1)
     assert np.abs(near - expected).max() > 1e-5
-    backend = make_backend("openvino", network, 64, CPU, "int8", ranges=ranges)
-    found = backend(crops)
+    runtime = Runtime.resolve(device="cpu", backend="openvino", precision="int8", quantized=True)
+    backend = make_classifier(network, 64, runtime, activation_ranges=ranges)
+    found = backend(crops.numpy())
     np.testing.assert_allclose(found, expected, atol=0.1)
-    for place, crop in enumerate(crops):  # bit for bit, wherever it stands
-        assert (backend(crop[None])[0] == found[place]).all()
+    for index, crop in enumerate(crops.numpy()):  # bit for bit, at every position in a batch
+        assert (backend(crop[None])[0] == found[index]).all()
 
 
 def test_what_is_missing_is_named(tiny_bundle: Bundle) -> None:
     network = tiny_bundle.network(tiny_bundle.manifest.members[0])
-    ranges = measure(network, [crops_like_photos(1)])
+    ranges = measure_activation_ranges(network, [crops_like_photos(1)])
     del ranges["inception_4c.5x5"]
     with pytest.raises(ValueError, match=r"no range for inception_4c\.5x5"):
-        quantized(network, ranges)
+        quantize(network, ranges)
     with pytest.raises(SettingsError, match="int8: the bundle has no ranges for it"):
-        make_backend("openvino", network, 64, CPU, "int8")
+        Runtime.resolve(device="cpu", backend="openvino", precision="int8")
     with pytest.raises(SettingsError, match="int8: the backend openvino alone has it"):
-        make_backend("torch", network, 64, CPU, "int8", ranges=ranges)
+        Runtime.resolve(device="cpu", backend="torch", precision="int8", quantized=True)

@@ -13,8 +13,8 @@ from detector.models.weights import (
     as_shipped,
     half_precision,
     load_weights,
-    our_names,
     read_weights,
+    translate_names,
 )
 
 NET = Architecture(width=0.25, normalisation="batchnorm")
@@ -86,7 +86,7 @@ def test_weights_of_another_network(
 
 def test_weights_of_another_network_of_torchvision(network: GoogLeNet) -> None:
     inception_v3 = ["Conv2d_1a_3x3.conv.weight", "fc.weight"]
-    weights = our_names({name: torch.zeros(1) for name in inception_v3})
+    weights = translate_names({name: torch.zeros(1) for name in inception_v3})
     with pytest.raises(BundleError, match=r"some.file: lacks conv1.7x7_s2.weight"):
         load_weights(network, weights, Path("some.file"))
 

@@ -15,14 +15,15 @@ from safetensors.torch import load_file
 
 from detector import Detector
 from detector.backends.pytorch import has_integers
-from detector.bundles.bundle import pack
 from detector.bundles.manifest import Architecture
 from detector.bundles.model_card import MEMBER, WEIGHTS, read_member, recipe_of
+from detector.bundles.pack import pack
 from detector.commands.train import command
+from detector.common.config import read_toml
 from detector.datasets import coco
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
-from detector.settings import Settings, read_toml
+from detector.settings import Settings
 from detector.training.data_set import DataSet
 from detector.training.loop import CHECKPOINT, LOG
 from detector.training.regions import train
@@ -75,7 +76,7 @@ def test_from_annotations_to_a_detector(
         tmp_path / "mine", recipe_of({out: member}, name="mine", version="1"), [out / WEIGHTS]
     )
     exact = Settings.read(scoring=True, assignments=["classifier.precision=float32"])
-    with Detector(bundle, exact, device="cpu") as detector:
+    with Detector.load(bundle, settings=exact, device="cpu") as detector:
         found = detector.detect(data.folder / "0.png")
     classifier = bundle.network(bundle.manifest.members[0]).classifier
     assert classifier.out_features == 3
@@ -87,7 +88,7 @@ def test_from_annotations_to_a_detector(
     # In 8-bit integers, whose ranges the training measured, it finds nearly that.
     if has_integers():
         fast = Settings.read(scoring=True, assignments=["classifier.precision=int8"])
-        with Detector(bundle, fast, device="cpu") as detector:
+        with Detector.load(bundle, settings=fast, device="cpu") as detector:
             near = detector.detect(data.folder / "0.png").detections
             assert str(detector.fingerprint["backend"]).startswith("openvino cpu int8 ")
         assert near[0].score == pytest.approx(found.detections[0].score, abs=0.1)

@@ -1,0 +1,80 @@
+"""Packing: a recipe and files of weights become a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from detector.bundles.bundle import MANIFEST, Bundle
+from detector.bundles.manifest import BundledMultiBox, Description, Manifest, Member, Recipe
+from detector.errors import BundleError
+
+
+def pack(
+    directory: Path, recipe: Recipe, weights: Sequence[Path], multibox: Path | None = None
+) -> Bundle:
+    """Make a bundle, with weights in half precision, and verify it.
+
+    Args:
+        directory: Directory to create; it must not exist.
+        recipe: Everything except weights.
+        weights: A safetensors file for each member of the recipe, in the same order.
+        multibox: A safetensors file for MultiBox, if the recipe has it.
+
+    Raises:
+        BundleError: The directory exists, or a file does not hold weights that fit the recipe.
+    """
+    if directory.exists():
+        raise BundleError(directory, "exists already: name a new directory")
+    if (recipe.multibox is None) != (multibox is None):
+        raise BundleError(directory, "MultiBox needs both its weights and a place in the recipe")
+    if len(weights) != len(recipe.members):
+        counts = f"{len(recipe.members)} members, but {len(weights)} files of weights were given"
+        raise BundleError(directory, counts)
+
+    # The bundle gets its name only when it is complete and verified.
+    temporary = directory.with_name(directory.name + ".partial")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    manifest = _write_weights(temporary, recipe, weights, multibox)
+    (temporary / "MODEL_CARD.md").write_text(recipe.card, encoding="utf-8")
+    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    (temporary / MANIFEST).write_text(content + "\n", encoding="utf-8")
+
+    Bundle.load(temporary).verify()
+    temporary.rename(directory)
+    return Bundle.load(directory)
+
+
+def _write_weights(
+    directory: Path, recipe: Recipe, weights: Sequence[Path], multibox: Path | None
+) -> Manifest:
+    """Write all files of weights and return the manifest with their digests."""
+    members = []
+    for number, (member, path) in enumerate(zip(recipe.members, weights, strict=True), start=1):
+        file = f"member_{number}.safetensors"
+        digest = _write_half_precision(path, directory / file)
+        members.append(Member(file=file, sha256=digest, **dict(member)))
+
+    bundled_multibox = None
+    if recipe.multibox is not None and multibox is not None:
+        file = "multibox.safetensors"
+        digest = _write_half_precision(multibox, directory / file)
+        bundled_multibox = BundledMultiBox(file=file, sha256=digest, **dict(recipe.multibox))
+
+    description = {key: getattr(recipe, key) for key in Description.model_fields}
+    return Manifest(**description, members=tuple(members), multibox=bundled_multibox)
+
+
+def _write_half_precision(weights: Path, file: Path) -> str:
+    """Write weights in half precision and return the sha256 of the written file."""
+    from safetensors.torch import save
+
+    from detector.models.weights import half_precision, read_weights
+
+    data = save(half_precision(read_weights(weights)))
+    file.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
