@@ -1,4 +1,4 @@
-"""What is in each place? The detection system of *Going deeper with convolutions*.
+"""The detection system of *Going deeper with convolutions*.
 
 >>> from detector import Detector
 >>> with Detector.load() as detector:  # doctest: +SKIP
@@ -7,35 +7,51 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from detector import errors as errors
 from detector.errors import DetectorError, ImageError
 
 if TYPE_CHECKING:
-    from detector.detector import Detector, Result
-    from detector.results import Detection
+    from detector.bundles.bundle import Bundle
+    from detector.detector import Detector
+    from detector.networks import Networks
+    from detector.results import Detection, FailedResult, Result
+    from detector.runtime import Runtime
+    from detector.settings import Settings
 
-# Waiting threads of a network sleep instead of spinning, for the processes that make proposals
-# need the same cores. It counts only if it is set before torch is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-__all__ = ["Detection", "Detector", "DetectorError", "ImageError", "Result", "__version__"]
+__all__ = [
+    "Bundle",
+    "Detection",
+    "Detector",
+    "DetectorError",
+    "FailedResult",
+    "ImageError",
+    "Networks",
+    "Result",
+    "Runtime",
+    "Settings",
+    "__version__",
+    "errors",
+]
 
 __version__ = "0.1.0"
 
-_LAZY = {
+_MODULES = {
+    "Bundle": "detector.bundles.bundle",
     "Detection": "detector.results",
     "Detector": "detector.detector",
-    "Result": "detector.detector",
+    "FailedResult": "detector.results",
+    "Networks": "detector.networks",
+    "Result": "detector.results",
+    "Runtime": "detector.runtime",
+    "Settings": "detector.settings",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load what needs torch when it is first used, so that commands without networks start at
-    once.
-    """
-    if name in _LAZY:
-        return getattr(import_module(_LAZY[name]), name)
+    """Import a public name when it is first used, so that `import detector` is quick."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'detector' has no attribute {name!r}")

@@ -1,269 +1,246 @@
-"""The detector: from a photo to its detections.
+"""The detector, in the order in which an image passes through it:
 
-`Detector.detect` is the way of the data: prepare, localise, finish; each step has a module.
+preprocess → propose → classify → postprocess. `Detector.detect` shows the four steps for one image;
+`Detector.predict_batch` has the last two for several images. The commands, the service, evaluation
+and validation in training all go this way.
 """
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
-import cv2
-import numpy as np
-import PIL
-import torch
-
-from detector import __version__
-from detector.backends.choice import (
-    BackendName,
-    choose_backend,
-    choose_batch_size,
-    make_backend,
-)
-from detector.backends.pytorch import (
-    Precision,
-    arithmetic,
-    choose_device,
-    choose_precision,
-)
 from detector.batch.local_executor import LocalExecutor
 from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
-from detector.errors import ImageError, SettingsError
+from detector.errors import SettingsError
+from detector.fingerprint import fingerprint
 from detector.images import Source
-from detector.preprocessing import Prepared, Preprocessor
+from detector.networks import Networks
+from detector.preprocessing import Preprocessor
 from detector.regions.cascade import Cascade
-from detector.regions.ensemble import Ensemble
-from detector.regions.nms import select
-from detector.results import Detection
+from detector.regions.ensemble import Regions
+from detector.regions.nms import select_detections
+from detector.results import FailedResult, Result
+from detector.runtime import BackendName, Runtime
 from detector.settings import Settings
+from detector.stages import ClassifiedImage, PreprocessedImage, ProposedImage
 from proposals.merge import merge
-
-IMAGES_ON_GPU = 8
-"""Images of a run on one machine whose regions share batches there; on a processor, each image has
-its own."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was found in an image.
-
-    Args:
-        width: of the upright image, in pixels; 0 where it could not be read.
-        height: likewise.
-        detections: best first.
-        proposals: how many boxes each source gave, and their number after the merge.
-        seconds: by stage: decode, proposals, classify.
-        error: why there is nothing, in a stream of results.
-    """
-
-    width: int = 0
-    height: int = 0
-    detections: tuple[Detection, ...] = ()
-    proposals: Mapping[str, int] = field(default_factory=dict)
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    error: ImageError | None = None
 
 
 class Detector:
-    """Proposals, an ensemble that classifies them, and the rule that selects detections.
+    """Finds objects: proposals, an ensemble that classifies them, non-maximum suppression.
 
-    As a context manager it lets go of its memory at the end; otherwise it needs no closing.
+    A detector is cheap to make. As a context manager it releases its networks at the end;
+    otherwise it needs no closing.
+
+    Args:
+        networks: Loaded networks, which several detectors may share.
+        settings: What to do with them.
+
+    Raises:
+        SettingsError: A class is not the networks', or the settings need networks that were not
+            loaded.
     """
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        settings: Settings | None = None,
-        *,
-        device: str = "auto",
-        backend: BackendName = "auto",
-    ) -> None:
-        """Load a bundle's networks.
-
-        Raises:
-            BundleError: its weights are missing or altered.
-            SettingsError: the device is not there, the backend cannot use it, or a class is not
-                the bundle's.
-        """
-        self.bundle = bundle
-        self.settings = settings or Settings.read(base=bundle.manifest.settings)
-        self.classes = bundle.manifest.classes
-        check_classes(self.settings, self.classes)
-        self.device = choose_device(device)
-        self.backend = choose_backend(backend, self.device)
-        self.precision = _precision(bundle, self.settings, self.device, self.backend)
-        self.images_together = IMAGES_ON_GPU if self.device.type == "cuda" else 1
-        members = bundle.manifest.members
-        if self.settings.classifier.members != "all":
-            members = members[: self.settings.classifier.members]
-        self.ensemble = Ensemble(
-            [
-                (
-                    make_backend(
-                        backend,
-                        bundle.network(member),
-                        member.warp.crop_size,
-                        self.device,
-                        self.precision,
-                        ranges=member.ranges,
-                        digest=member.sha256,
-                    ),
-                    member.warp,
-                )
-                for member in members
-            ],
-            bundle.manifest.normalisation,
-            classes=1 + len(self.classes),
-            batch_size=choose_batch_size(
-                self.settings.classifier.batch_size, self.device, self.backend
-            ),
-            cascade=_cascade(self.settings),
-        )
-        self.multibox = bundle.multibox(
-            self.settings.multibox.count, self.device, self.precision, backend
-        )
-        self.preparation = self.preparing()
+    def __init__(self, networks: Networks, settings: Settings) -> None:
+        check_classes(settings, networks.classes)
+        _check_loaded(settings, networks)
+        self.networks = networks
+        self.settings = settings
+        self._cascade = _cascade(settings)
+        self.preprocessor = self.make_preprocessor()
 
     @classmethod
     def load(
         cls,
-        bundle: str | Path | None = None,
+        bundle: str | PathLike[str] | Bundle | None = None,
         *,
         device: str = "auto",
-        backend: BackendName = "auto",
+        backend: BackendName | Literal["auto"] = "auto",
         preset: str = "default",
-        config: Path | None = None,
+        config: str | PathLike[str] | None = None,
+        settings: Settings | Mapping[str, Mapping[str, Any]] | None = None,
+        threshold: float | None = None,
     ) -> Self:
-        """The shipped detector, or that of a bundle's directory or name.
+        """Load the shipped detector, or that of another bundle.
 
         Args:
+            bundle: A bundle's directory or name. By default the shipped one.
             device: "auto", "cpu", "cuda" or "cuda:N".
             backend: "auto", "torch" or "openvino".
             preset: "default", "fast" or "paper".
-            config: a TOML file of settings that are laid over the preset's.
+            config: A TOML file of settings that override the preset's.
+            settings: Tables of settings that override both, such as
+                `{"detections": {"max_detections": 10}}`, or complete `Settings` in their place.
+            threshold: Least score of a detection, between 0 and 1.
 
         Raises:
-            BundleError: there is no such bundle, or it is damaged.
-            SettingsError: the device, the preset or a setting is not allowed.
+            BundleError: There is no such bundle, or it is damaged.
+            SettingsError: The device, the preset or a setting is not allowed.
+            TypeError: An argument has the wrong type.
         """
-        loaded = Bundle.load(bundle)
-        settings = Settings.read(preset=preset, config=config, base=loaded.manifest.settings)
-        return cls(loaded, settings, device=device, backend=backend)
-
-    def under(self, settings: Settings) -> Detector:
-        """A detector of the same networks under other settings, but for precision and batch size.
-
-        Raises:
-            SettingsError: a class is not the bundle's, or networks are asked for that this detector
-                was loaded without.
-        """
-        check_classes(settings, self.classes)
-        asked, loaded = settings.classifier.members, len(self.ensemble.members)
-        there = len(self.bundle.manifest.members)
-        if (there if asked == "all" else min(asked, there)) > loaded:
-            raise SettingsError(
-                f"classifier.members {asked}: this detector was loaded with {loaded}"
+        if not isinstance(bundle, Bundle):
+            bundle = Bundle.load(_as_path(bundle, "bundle"))
+        if not isinstance(settings, Settings):
+            tables = _as_tables(settings)
+            layers = Settings.read(
+                preset=preset, config=_as_path(config, "config"), base=bundle.manifest.settings
             )
-        if settings.multibox.count and self.multibox is None and self.bundle.manifest.multibox:
-            raise SettingsError("multibox.count: this detector was loaded without MultiBox")
-        made = copy.copy(self)
-        made.settings = settings
-        made.ensemble = self.ensemble.limited(settings.classifier.members, _cascade(settings))
-        if self.multibox is not None:
-            count = settings.multibox.count
-            made.multibox = self.multibox.limited(count) if count else None
-        made.preparation = made.preparing()
-        return made
+            settings = layers.replace(**tables)
+        settings = _for_call(settings, threshold=threshold, classes=None)
+        runtime = resolve_runtime(bundle, settings, device=device, backend=backend)
+        return cls(load_networks(bundle, settings, runtime), settings)
 
-    def preparing(self, given: Path | None = None) -> Preprocessor:
-        """What is done to images first, with a file of proposals in place of the engine's."""
-        has_multibox = self.bundle.manifest.multibox is not None
-        return Preprocessor(self.settings, given=given, multibox=has_multibox)
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all classes, without the background."""
+        return self.networks.classes
 
-    def detect(self, source: Source) -> Result:
-        """Find the objects in an image: a path, bytes, a PIL image or an RGB array.
-
-        Raises:
-            ImageError: the image cannot be used.
-        """
-        prepared = self.preparation.source(source)
-        return self.finish(self.localise(prepared))
-
-    def run(
-        self, paths: Iterable[str | PathLike[str]], *, workers: int | None = None
-    ) -> Iterator[Result]:
-        """Find the objects in many files; results come in the order of the paths.
-
-        Proposals are computed ahead in worker processes, so a script must call this under
-        `if __name__ == "__main__":`. A file that cannot be used gives a result with its `error`.
-
-        Args:
-            workers: number of processes; one less than there are cores, if not given.
-        """
-        tasks = (Task(Path(path), str(path)) for path in paths)
-        for finished in LocalExecutor(self, workers=workers)(tasks):
-            yield finished.result
-
-    def localise(self, prepared: Prepared) -> Prepared:
-        """Add MultiBox's proposals to a prepared image's, if the bundle has one."""
-        if self.multibox is None or prepared.image is None or prepared.proposals is None:
-            return prepared
-        if prepared.complete:
-            return prepared
-        started = time.perf_counter()
-        proposals = merge(prepared.proposals, self.multibox(prepared.image))
-        seconds = dict(prepared.seconds)
-        seconds["proposals"] += time.perf_counter() - started
-        return replace(prepared, proposals=proposals, seconds=seconds, complete=True)
-
-    def finish(self, prepared: Prepared) -> Result:
-        """Classify a prepared image's proposals and select its detections."""
-        return self.finish_together([prepared])[0]
-
-    def finish_together(self, group: Sequence[Prepared]) -> list[Result]:
-        """The same for several images, whose regions share batches."""
-        started = time.perf_counter()
-        parts = [
-            (prepared.image, prepared.proposals.boxes)
-            for prepared in group
-            if prepared.image is not None and prepared.proposals is not None
-        ]
-        probabilities = iter(self.ensemble.together(parts))  # each float32 [N, 1 + classes]
-        classified = time.perf_counter() - started
-        regions = max(1, sum(len(boxes) for _, boxes in parts))
-        results = []
-        for prepared in group:
-            if prepared.image is None or prepared.proposals is None:
-                results.append(Result(error=prepared.error))
-                continue
-            started = time.perf_counter()
-            boxes = prepared.proposals.boxes
-            found = select(boxes, next(probabilities), self.classes, self.settings.detections)
-            own = classified * len(boxes) / regions + time.perf_counter() - started
-            height, width = prepared.image.shape[:2]
-            counts = prepared.proposals.counts()
-            seconds = prepared.seconds | {"classify": own}
-            results.append(Result(width, height, tuple(found), counts, seconds))
-        return results
+    @property
+    def multibox_count(self) -> int:
+        """Largest number of boxes that MultiBox adds to an image."""
+        return self.settings.multibox.count if self.networks.multibox else 0
 
     @property
     def fingerprint(self) -> dict[str, object]:
         """Everything that changes results, apart from the images."""
-        return fingerprint(self.bundle, self.settings, str(self.device), self.backend)
+        return fingerprint(self.networks.sha256, self.settings, self.networks.runtime)
+
+    def detect(
+        self,
+        source: Source,
+        *,
+        threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Result:
+        """Find the objects in an image.
+
+        Args:
+            source: A path, the bytes of a file, a PIL image, or an RGB `uint8 [H, W, 3]` array.
+            threshold: Least score of a detection, between 0 and 1.
+            classes: Names of the classes to report.
+            settings: Tables of settings that override the detector's.
+
+        Raises:
+            ImageError: The image cannot be used.
+            SettingsError: A class or a setting is not allowed.
+            TypeError: An argument has the wrong type.
+        """
+        wanted = self.settings.replace(**_as_tables(settings))
+        wanted = _for_call(wanted, threshold=threshold, classes=classes)
+        detector = self if wanted == self.settings else Detector(self.networks, wanted)
+
+        preprocessed = detector.preprocessor.preprocess(source)
+        proposed = detector.propose(preprocessed)
+        (classified,) = detector.classify([proposed])
+        return detector.postprocess(classified)
+
+    def run(
+        self, paths: Iterable[str | PathLike[str]], *, workers: int | None = None
+    ) -> Iterator[Result | FailedResult]:
+        """Find the objects in many files; results come in the order of the paths.
+
+        Worker processes preprocess the images ahead, so a script must call this under
+        `if __name__ == "__main__":`. A file that cannot be used yields a result with an `error`.
+
+        Args:
+            paths: The files.
+            workers: Number of worker processes. By default one less than there are cores.
+
+        Raises:
+            TypeError: A path has the wrong type.
+        """
+        if isinstance(paths, str | bytes | PathLike):
+            raise TypeError(f"paths must be a list of paths, not a single {type(paths).__name__}")
+        tasks = (Task(Path(path), str(path)) for path in paths)
+        for finished in LocalExecutor(self, workers=workers)(tasks):
+            yield finished.result
+
+    def make_preprocessor(self, proposals_file: Path | None = None) -> Preprocessor:
+        """Return the first step: decoding, and the boxes of the proposal method.
+
+        Args:
+            proposals_file: A file of proposals that replaces the proposal method.
+        """
+        has_multibox = self.networks.multibox is not None
+        return Preprocessor(self.settings, has_multibox=has_multibox, proposals_file=proposals_file)
+
+    def propose(self, image: PreprocessedImage) -> ProposedImage:
+        """Add MultiBox's boxes to a preprocessed image's, if there is a MultiBox."""
+        started = time.perf_counter()
+        proposals = image.proposals
+        multibox = self.networks.multibox
+        if multibox is not None and self.settings.multibox.count > 0 and not image.from_file:
+            proposals = merge(proposals, multibox(image.pixels, self.settings.multibox.count))
+
+        spent = image.seconds["proposals"] + time.perf_counter() - started
+        seconds = {**image.seconds, "proposals": spent}
+        return ProposedImage(image.pixels, proposals, seconds, image.path, image.digest)
+
+    def classify(self, images: Sequence[ProposedImage]) -> list[ClassifiedImage]:
+        """Compute the class probabilities of the images' proposals, which share batches.
+
+        Raises:
+            MemoryError: There is not enough memory.
+        """
+        started = time.perf_counter()
+        probabilities = self.networks.ensemble.classify(
+            [Regions(image.pixels, image.proposals.boxes) for image in images],
+            members=self.settings.classifier.members,
+            cascade=self._cascade,
+        )
+
+        spent = time.perf_counter() - started
+        regions = max(1, sum(len(image.proposals) for image in images))
+        return [
+            ClassifiedImage(
+                image,
+                image_probabilities,
+                {**image.seconds, "classify": spent * len(image.proposals) / regions},
+            )
+            for image, image_probabilities in zip(images, probabilities, strict=True)
+        ]
+
+    def postprocess(self, classified: ClassifiedImage) -> Result:
+        """Select the detections of a classified image."""
+        started = time.perf_counter()
+        image = classified.image
+        detections = select_detections(
+            image.proposals.boxes,
+            classified.probabilities,
+            self.classes,
+            self.settings.detections,
+        )
+
+        spent = classified.seconds["classify"] + time.perf_counter() - started
+        height, width = image.pixels.shape[:2]
+        return Result(
+            path=image.path,
+            width=width,
+            height=height,
+            detections=tuple(detections),
+            proposals=image.proposals.counts(),
+            seconds={**classified.seconds, "classify": spent},
+            classes=self.classes,
+            pixels=image.pixels if image.path is None else None,
+        )
+
+    def predict_batch(self, images: Sequence[ProposedImage]) -> list[Result]:
+        """Classify the proposals of several images together and select their detections.
+
+        Raises:
+            MemoryError: There is not enough memory.
+        """
+        return [self.postprocess(classified) for classified in self.classify(images)]
 
     def close(self) -> None:
-        """Let go of the networks."""
-        for networks in ("ensemble", "multibox"):
-            self.__dict__.pop(networks, None)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        """Release the networks, also for other detectors that share them."""
+        self.networks.close()
 
     def __enter__(self) -> Self:
         return self
@@ -272,38 +249,77 @@ class Detector:
         self.close()
 
 
-def fingerprint(
-    bundle: Bundle, settings: Settings, device: str = "auto", backend: BackendName = "auto"
-) -> dict[str, object]:
-    """Everything on this machine that changes results, apart from the images.
+def resolve_runtime(
+    bundle: Bundle,
+    settings: Settings,
+    *,
+    device: str = "auto",
+    backend: BackendName | Literal["auto"] = "auto",
+) -> Runtime:
+    """Choose where and how a bundle's networks run under these settings.
 
     Raises:
-        SettingsError: the device is not there, or the backend cannot use it.
+        SettingsError: The device is missing, or the backend or the precision does not fit it.
     """
-    place = choose_device(device)
-    engine = choose_backend(backend, place)
-    precision = _precision(bundle, settings, place, engine)
-    return {
-        "bundle": bundle.sha256,
-        "settings": settings.model_dump(mode="json"),
-        "backend": f"{engine} {place.type} {arithmetic(precision, place)}",
-        "versions": {
-            "detector": __version__,
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-            "openvino": version("openvino"),
-            "pillow": PIL.__version__,
-            "selectivesearch": version("selectivesearch"),
-            "torch": torch.__version__,
-        },
-    }
+    return Runtime.resolve(
+        device=device,
+        backend=backend,
+        precision=settings.classifier.precision,
+        batch_size=settings.classifier.batch_size,
+        quantized=bundle.has_activation_ranges,
+    )
 
 
-def _precision(
-    bundle: Bundle, settings: Settings, device: torch.device, engine: BackendName
-) -> Precision:
-    integers = engine == "openvino" and bundle.has_activation_ranges
-    return choose_precision(settings.classifier.precision, device, integers=integers)
+def load_networks(bundle: Bundle, settings: Settings, runtime: Runtime) -> Networks:
+    """Load the networks that these settings need.
+
+    Raises:
+        BundleError: Weights are missing, altered, or of another architecture.
+        SettingsError: A class is not the bundle's.
+    """
+    check_classes(settings, bundle.manifest.classes)
+    return Networks.load(
+        bundle,
+        runtime,
+        members=settings.classifier.members,
+        multibox=settings.multibox.count > 0,
+    )
+
+
+def check_classes(settings: Settings, classes: tuple[str, ...]) -> None:
+    """Check that the classes to report exist.
+
+    Raises:
+        SettingsError: One of them is not among `classes`.
+    """
+    if settings.detections.classes == "all":
+        return
+    for name in settings.detections.classes:
+        if name not in classes:
+            raise SettingsError(f"class {name!r}: this bundle has {', '.join(classes)}")
+
+
+def _check_loaded(settings: Settings, networks: Networks) -> None:
+    """Check that the networks that the settings need are loaded, in the precision they name.
+
+    Raises:
+        SettingsError: They are not.
+    """
+    classifier = settings.classifier
+    available = networks.available_members
+    needed = available if classifier.members == "all" else min(classifier.members, available)
+    loaded = len(networks.ensemble.members)
+    if needed > loaded:
+        raise SettingsError(
+            f"classifier.members {classifier.members}: this detector was loaded with {loaded}"
+        )
+    if settings.multibox.count and networks.has_multibox and networks.multibox is None:
+        raise SettingsError("multibox.count: this detector was loaded without MultiBox")
+    precision = networks.runtime.precision
+    if classifier.precision not in ("auto", precision):
+        raise SettingsError(
+            f"classifier.precision {classifier.precision}: this detector was loaded in {precision}"
+        )
 
 
 def _cascade(settings: Settings) -> Cascade | None:
@@ -311,14 +327,45 @@ def _cascade(settings: Settings) -> Cascade | None:
     return Cascade(threshold, settings.detections.nms_iou) if threshold else None
 
 
-def check_classes(settings: Settings, classes: tuple[str, ...]) -> None:
-    """Hold the classes to report against a bundle's.
+def _for_call(
+    settings: Settings, *, threshold: float | None, classes: Sequence[str] | None
+) -> Settings:
+    """Return the settings with the options of one call.
 
     Raises:
-        SettingsError: naming one that the bundle has not.
+        TypeError: An option has the wrong type.
+        SettingsError: Its value is not allowed.
     """
-    if settings.detections.classes == "all":
-        return
-    for name in settings.detections.classes:
-        if name not in classes:
-            raise SettingsError(f"class {name!r}: this bundle has {', '.join(classes)}")
+    detections: dict[str, Any] = {}
+    if threshold is not None:
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise TypeError(f"threshold must be a number, not {type(threshold).__name__}")
+        detections["score_threshold"] = threshold
+    if classes is not None:
+        if isinstance(classes, str | bytes):
+            raise TypeError(
+                f"classes must be a list of names, not a single {type(classes).__name__}"
+            )
+        detections["classes"] = tuple(classes)
+    return settings.replace(detections=detections) if detections else settings
+
+
+def _as_path(value: str | PathLike[str] | None, name: str) -> Path | None:
+    if value is None:
+        return None
+    if not isinstance(value, str | PathLike):
+        raise TypeError(f"{name} must be a path, not {type(value).__name__}")
+    return Path(value)
+
+
+def _as_tables(
+    settings: Mapping[str, Mapping[str, Any]] | None,
+) -> Mapping[str, Mapping[str, Any]]:
+    if settings is None:
+        return {}
+    if not isinstance(settings, Mapping):
+        raise TypeError(
+            "settings must be tables such as {'detections': {'max_detections': 10}}, "
+            f"not {type(settings).__name__}"
+        )
+    return settings

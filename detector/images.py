@@ -6,7 +6,7 @@ import io
 import warnings
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -34,6 +34,7 @@ MAX_PIXELS = 50_000_000
 """The default limit: 150 MB decoded."""
 
 
+@runtime_checkable
 class Readable(Protocol):
     """A file that is not on a disk."""
 
@@ -90,6 +91,9 @@ def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
             return _upright_rgb(source, name)
         if isinstance(source, bytes):
             return _decode(source, name or "bytes", max_pixels)
+        if not isinstance(source, str | PathLike | Readable):
+            kind = type(source).__name__
+            raise TypeError(f"image must be a path, bytes, PIL image or array, not {kind}")
         return _decode(read(source), name or str(source), max_pixels)
 
 

@@ -1,14 +1,14 @@
-"""What is done to an image before the networks see it: read, decode, propose.
+"""The first two steps of detection that need no network: decode the image, run selective search.
 
-Worker processes run this ahead of the classifier, so it loads no torch.
+Worker processes run this ahead of the classifier, so nothing here loads torch or OpenVINO.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 
 import cv2
@@ -19,55 +19,70 @@ from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
 from detector.images import Source, load, read
 from detector.settings import Settings
+from detector.stages import FailedImage, PreprocessedImage
 from proposals import METHODS, Image, Proposals
 
 OUT_OF_MEMORY = (MemoryError, cv2.error)
-"""What numpy and OpenCV raise then; the latter, also otherwise, has one kind for all."""
-
-
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """An image with its proposals, or the reason why there is none.
-
-    `seconds` has the time of each stage done; `digest` is the sha256 of a file's bytes, empty
-    where there is no file. `complete` says that no further source of proposals is to be asked.
-    """
-
-    seconds: dict[str, float]
-    digest: str = ""
-    image: Image | None = None
-    proposals: Proposals | None = None
-    complete: bool = False
-    error: ImageError | None = None
+"""Raised when out of memory. OpenCV uses `cv2.error` for every failure, so this also catches
+others."""
 
 
 class Preprocessor:
-    """Prepares images as the settings say. It can be sent to other processes.
+    """Decodes images and proposes boxes, as the settings say. It can be sent to other processes.
 
     Args:
-        given: a file of proposals that replace the engine's.
-        multibox: whether MultiBox will add its own, which may do alone.
+        settings: The settings of the detector.
+        has_multibox: Whether MultiBox will add its boxes. Only then can the proposal method be
+            left out (`multibox.alone`).
+        proposals_file: A file of proposals that replaces the proposal method.
     """
 
     def __init__(
-        self, settings: Settings, *, given: Path | None = None, multibox: bool = False
+        self,
+        settings: Settings,
+        *,
+        has_multibox: bool = False,
+        proposals_file: Path | None = None,
     ) -> None:
         self._max_pixels = settings.images.max_pixels
-        self._engine = METHODS[settings.proposals.engine](
+        self._method = METHODS[settings.proposals.engine](
             superpixels=settings.proposals.superpixels
         )
-        self._alone = multibox and settings.multibox.alone and settings.multibox.count > 0
-        self._given_path = given
+        self._multibox_alone = (
+            has_multibox and settings.multibox.alone and settings.multibox.count > 0
+        )
+        self._proposals_path = proposals_file
 
-    @cached_property
-    def _given(self) -> ProposalsFile | None:
-        return ProposalsFile(self._given_path) if self._given_path else None
+    def preprocess(self, source: Source) -> PreprocessedImage:
+        """Decode an image and propose boxes.
 
-    def file(self, path: Path | StoredFile, name: str) -> Prepared:
-        """Prepare a file that errors call `name`.
+        Args:
+            source: A path, the bytes of a file, a PIL image, or an RGB `uint8 [H, W, 3]` array.
 
         Raises:
-            FormatError: the file of given proposals is not one.
+            ImageError: The image cannot be used.
+        """
+        started = time.perf_counter()
+        pixels = load(source, max_pixels=self._max_pixels)
+        decoded = time.perf_counter()
+
+        path = str(source) if isinstance(source, str | PathLike) else None
+        proposals = self._propose(pixels, "" if path is None else path)
+        seconds = {"decode": decoded - started, "proposals": time.perf_counter() - decoded}
+        from_file = self._proposals_path is not None
+        return PreprocessedImage(pixels, proposals, seconds, path, from_file=from_file)
+
+    def preprocess_file(
+        self, path: Path | StoredFile, name: str
+    ) -> PreprocessedImage | FailedImage:
+        """Read, decode and propose boxes for a file.
+
+        Args:
+            path: The file.
+            name: The file's name in errors and in a file of proposals.
+
+        Raises:
+            FormatError: The file of proposals is not one.
         """
         seconds: dict[str, float] = {}
         digest = ""
@@ -75,39 +90,35 @@ class Preprocessor:
             started = time.perf_counter()
             data = read(path)
             digest = hashlib.sha256(data).hexdigest()
-            image = load(data, name=name, max_pixels=self._max_pixels)
+            pixels = load(data, name=name, max_pixels=self._max_pixels)
             seconds["decode"] = time.perf_counter() - started
-            proposals = self._propose(image, name, seconds)
-            return Prepared(seconds, digest, image, proposals, self._given_path is not None)
+
+            started = time.perf_counter()
+            proposals = self._propose(pixels, name)
+            seconds["proposals"] = time.perf_counter() - started
         except ImageError as error:
-            return Prepared(seconds, digest, error=type(error)(name, error.message))
-        except OUT_OF_MEMORY as error:  # the next run tries again: no digest
-            return Prepared(seconds, error=LostWorker.of(name, error))
+            return FailedImage(type(error)(name, error.message), digest, seconds)
+        except OUT_OF_MEMORY as error:
+            # Without a digest the next run tries the image again.
+            return FailedImage(LostWorker.of(name, error), seconds=seconds)
 
-    def source(self, source: Source) -> Prepared:
-        """Prepare anything that can be loaded as an image.
+        from_file = self._proposals_path is not None
+        return PreprocessedImage(pixels, proposals, seconds, str(path), digest, from_file)
 
-        Raises:
-            ImageError: it cannot be used.
-        """
-        started = time.perf_counter()
-        image = load(source, max_pixels=self._max_pixels)
-        seconds = {"decode": time.perf_counter() - started}
-        return Prepared(seconds, image=image, proposals=self._propose(image, "", seconds))
+    @cached_property
+    def _proposals_file(self) -> ProposalsFile | None:
+        """The file of proposals, opened in the process that uses it."""
+        return ProposalsFile(self._proposals_path) if self._proposals_path else None
 
-    def _propose(self, image: Image, name: str, seconds: dict[str, float]) -> Proposals:
-        started = time.perf_counter()
-        if self._given is not None:
-            height, width = image.shape[:2]
-            proposals = self._given.get(name, width, height)
-        elif self._alone:
-            proposals = Proposals.from_one_source(np.zeros((0, 4), np.float32), "multibox")
-        else:
-            proposals = self._engine(image)
-        seconds["proposals"] = time.perf_counter() - started
-        return proposals
+    def _propose(self, pixels: Image, name: str) -> Proposals:
+        if self._proposals_file is not None:
+            height, width = pixels.shape[:2]
+            return self._proposals_file.get(name, width, height)
+        if self._multibox_alone:
+            return Proposals.from_one_source(np.zeros((0, 4), np.float32), "multibox")
+        return self._method(pixels)
 
 
-def single_threaded() -> None:
-    """Keep OpenCV to one thread: processes share the cores among themselves."""
+def use_one_opencv_thread() -> None:
+    """Keep OpenCV to one thread, because the worker processes share the cores."""
     cv2.setNumThreads(1)

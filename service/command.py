@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
-from detector.commands.options import DONE, Arguments, add_detector_options, main, parser
+from detector.commands.options import DONE, Arguments, add_detector_options, main, make_parser
 from detector.errors import SettingsError
 from service.keys import read_keys
 from service.settings import ServeSettings, ServiceSettings
@@ -45,13 +45,13 @@ def command(arguments: Arguments = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser("detector-serve", "Find objects in images that are sent over HTTP.")
-    add = made.add_argument_group("service").add_argument
+    parser = make_parser("detector-serve", "Find objects in images that are sent over HTTP.")
+    add = parser.add_argument_group("service").add_argument
     add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     add("--port", type=_port, default=8000, help="the port to listen on (8000); 0 takes any")
     add("--api-keys", type=Path, metavar="FILE", help="keys, a line each; also $DETECTOR_API_KEYS")
-    add_detector_options(made)
-    return made
+    add_detector_options(parser)
+    return parser
 
 
 def _port(text: str) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,20 +12,13 @@ from PIL import Image as PillowImage
 from safetensors.torch import save_file
 
 from detector import Detector
-from detector.bundles.bundle import Bundle, pack
-from detector.bundles.manifest import Architecture, MultiBoxRecipe, Recipe
-from detector.models.googlenet import GoogLeNet
+from detector.bundles.bundle import Bundle
+from detector.bundles.manifest import Architecture, MultiBoxRecipe
+from detector.bundles.pack import pack
 from detector.models.multibox_network import MultiBoxNetwork
-from proposals import Image
-
-DATA = Path(os.environ.get("DETECTOR_DATA", Path(__file__).parents[2] / "shared" / "data"))
-
-
-def needs(path: Path) -> Path:
-    """The path, if it is there; otherwise the test is skipped."""
-    if not path.exists():
-        pytest.skip(f"needs {path.name}; DETECTOR_DATA names the folder of the data")
-    return path
+from tests.support.data import DATA, needs
+from tests.support.images import paint, scene
+from tests.support.tiny_bundle import RECIPE, write_tiny_weights
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,35 +59,6 @@ def imagenet_labels() -> Path:
     return needs(DATA.parent / "weights" / "imagenet_synsets.txt")
 
 
-RECIPE = Recipe.model_validate(
-    {
-        "name": "tiny",
-        "version": "1",
-        "classes": ["cat", "dog", "person"],
-        "card": "# tiny\n\nSeeded random weights, for tests.\n",
-        "members": [
-            {
-                "warp": {"crop_size": 64, "resampling": "area"},
-                "architecture": {"width": 0.25, "normalisation": normalisation},
-            }
-            for normalisation in ("lrn", "batchnorm")
-        ],
-    }
-)
-
-
-def write_tiny_weights(folder: Path) -> list[Path]:
-    """Seeded random weights of the recipe's members."""
-    paths = []
-    for seed, member in enumerate(RECIPE.members):
-        torch.manual_seed(seed)
-        network = GoogLeNet(4, crop_size=64, architecture=member.architecture)
-        network.classifier.weight.data *= 20  # so that scores differ from box to box
-        paths.append(folder / f"{seed}.safetensors")
-        save_file(network.state_dict(), paths[-1])
-    return paths
-
-
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return write_tiny_weights(tmp_path_factory.mktemp("weights"))
@@ -109,7 +71,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory, tiny_weights: list[Pat
 
 @pytest.fixture(scope="session")
 def tiny_detector(tiny_bundle: Bundle) -> Iterator[Detector]:
-    with Detector(tiny_bundle, device="cpu") as detector:
+    with Detector.load(tiny_bundle, device="cpu") as detector:
         yield detector
 
 
@@ -140,17 +102,6 @@ def multibox_bundle(
     return pack(directory, recipe, tiny_weights, weights)
 
 
-def scene(seed: int, width: int = 120, height: int = 90) -> Image:
-    """A synthetic photo: a few coloured rectangles on grey, `uint8 [H, W, 3]`."""
-    rng = np.random.default_rng(seed)
-    image = np.full((height, width, 3), 128, np.uint8)
-    for _ in range(4):
-        x1, x2 = np.sort(rng.choice(width + 1, 2, replace=False))
-        y1, y2 = np.sort(rng.choice(height + 1, 2, replace=False))
-        image[y1:y2, x1:x2] = rng.integers(0, 256, 3)
-    return image
-
-
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """A folder with three photos, one of them in a subfolder; low ones have quick proposals."""
@@ -159,34 +110,6 @@ def photos(tmp_path: Path) -> Path:
     for number, name in enumerate(["a.png", "b c é.png", "more/d.png"]):
         PillowImage.fromarray(scene(number, height=24)).save(folder / name)
     return folder
-
-
-COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
-WIDTH, HEIGHT = 100, 80
-
-
-def paint(folder: Path, count: int) -> Path:
-    """Photos with a rectangle of each colour, and their annotations in COCO's format."""
-    folder.mkdir(parents=True)
-    annotations = []
-    for number in range(count):
-        rng = np.random.default_rng(number)
-        photo = np.full((HEIGHT, WIDTH, 3), rng.integers(100, 140, 3), np.uint8)
-        for label, colour in enumerate(COLOURS.values()):
-            w, h = rng.integers(25, 45, 2)
-            x, y = 50 * label + rng.integers(0, 50 - w + 1), rng.integers(0, HEIGHT - h + 1)
-            photo[y : y + h, x : x + w] = colour
-            box = [int(x), int(y), int(w), int(h)]
-            annotations.append({"image_id": number, "category_id": label + 1, "bbox": box})
-        PillowImage.fromarray(photo).save(folder / f"{number}.png")
-    images = [
-        {"id": n, "file_name": f"{n}.png", "width": WIDTH, "height": HEIGHT} for n in range(count)
-    ]
-    categories = [{"id": n, "name": name} for n, name in enumerate(COLOURS, start=1)]
-    content = {"images": images, "annotations": annotations, "categories": categories}
-    file = folder.with_suffix(".json")
-    file.write_text(json.dumps(content))
-    return file
 
 
 @pytest.fixture(scope="session")

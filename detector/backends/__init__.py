@@ -1,30 +1,150 @@
-"""Engines that run a network: crops in, probabilities out."""
+"""The libraries that run the networks: OpenVINO and PyTorch behind the same interface.
+
+To add a backend, write a class like `Backend` and one like `proposals.multibox.Network`, and choose
+them in `make_classifier` and `make_multibox`.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from detector.regions.crops import Pixels
+from detector.bundles.manifest import MultiBoxRecipe, Warp
+from detector.regions.crops import Pixels, cut
+from detector.runtime import Runtime
+from proposals.multibox import Network
+from proposals.types import Boxes
+
+if TYPE_CHECKING:
+    from detector.models.googlenet import GoogLeNet
+    from detector.models.multibox_network import MultiBoxNetwork
+    from detector.models.quantization import ActivationRanges
+
+DeviceImage = Any
+"""A normalised image in the form from which a backend cuts crops."""
+
+Crops = Any
+"""Crops `float32 [N, S, S, 3]`: a numpy array, or a tensor on a GPU."""
 
 
 class Backend(Protocol):
-    """One network on one device. Batches have one fixed size, so that results do not depend on
-    what else is in a batch; a backend that works on parts of them asks for whole parts alone.
+    """One classifier on one device.
+
+    Batches have a fixed size, so that a crop's probabilities do not depend on what else is in its
+    batch. A lack of memory is a `MemoryError`, on a GPU as well.
     """
 
     @property
-    def part(self) -> int | None:
-        """Crops that are worked on at once; `None`: all of a batch."""
+    def micro_batch(self) -> int | None:
+        """Number of crops that the network sees at once, or None for the whole batch."""
         ...
 
-    def place(self, pixels: Pixels) -> Pixels | Tensor:
-        """A normalised image in the form from which this backend's crops are cut."""
+    def to_device(self, pixels: Pixels) -> DeviceImage:
+        """Return a normalised image `float32 [H, W, 3]` in the form that `cut` wants."""
         ...
 
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
-        """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`."""
+    def cut(self, image: DeviceImage, boxes: Boxes, warp: Warp) -> Crops:
+        """Return the crops `float32 [N, S, S, 3]` of boxes `[N, 4]`."""
         ...
+
+    def join(self, crops: Sequence[Crops], size: int) -> Crops:
+        """Join crops of several images to one batch `float32 [size, S, S, 3]`, padded with 0."""
+        ...
+
+    def __call__(self, crops: Crops) -> NDArray[np.float32]:
+        """Return class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`."""
+        ...
+
+
+class ProcessorCrops:
+    """How backends that run on the processor cut crops: by OpenCV, into numpy arrays."""
+
+    def to_device(self, pixels: Pixels) -> Pixels:
+        """Return the same array."""
+        return pixels
+
+    def cut(self, image: Pixels, boxes: Boxes, warp: Warp) -> NDArray[np.float32]:
+        """Return the crops `float32 [N, S, S, 3]` of boxes `[N, 4]`."""
+        return cut(image, boxes, warp)
+
+    def join(self, crops: Sequence[NDArray[np.float32]], size: int) -> NDArray[np.float32]:
+        """Join crops of several images to one batch `float32 [size, S, S, 3]`, padded with 0."""
+        if len(crops) == 1 and len(crops[0]) == size:
+            return crops[0]
+        batch = np.zeros((size, *crops[0].shape[1:]), np.float32)
+        np.concatenate(crops, out=batch[: sum(map(len, crops))])
+        return batch
+
+
+def make_classifier(
+    network: GoogLeNet,
+    crop_size: int,
+    runtime: Runtime,
+    *,
+    activation_ranges: ActivationRanges | None = None,
+    cache_key: str | None = None,
+) -> Backend:
+    """Put a classifier on the runtime's backend.
+
+    Args:
+        network: A GoogLeNet in evaluation mode, in float32, on the processor.
+        crop_size: S, in pixels.
+        runtime: Where and how it runs.
+        activation_ranges: Ranges that int8 needs; see `detector.models.quantization`.
+        cache_key: Identifies the weights, if the converted network may be cached on disk.
+    """
+    if runtime.precision == "int8":
+        from detector.models.quantization import quantize
+
+        assert activation_ranges is not None
+        network = quantize(network, activation_ranges)
+        cache_key = cache_key and f"{cache_key} in {activation_ranges}"
+
+    if runtime.backend == "openvino":
+        from detector.backends.openvino import OpenVINOBackend
+
+        return OpenVINOBackend(network, crop_size, runtime.float_precision, cache_key)
+    if runtime.on_gpu:
+        from detector.backends.cuda import CudaBackend
+
+        return CudaBackend(network, runtime.device, runtime.float_precision)
+    from detector.backends.pytorch import PyTorchBackend
+
+    return PyTorchBackend(network, runtime.float_precision)
+
+
+def make_multibox(
+    network: MultiBoxNetwork,
+    recipe: MultiBoxRecipe,
+    views: int,
+    runtime: Runtime,
+    *,
+    cache_key: str | None = None,
+) -> Network:
+    """Put MultiBox's network on the runtime's backend.
+
+    Args:
+        network: MultiBox's network in evaluation mode, in float32, on the processor.
+        recipe: The network's description.
+        views: Number of views of an image, which the network sees at once.
+        runtime: Where and how it runs.
+        cache_key: Identifies the weights, if the converted network may be cached on disk.
+    """
+    if runtime.backend == "openvino":
+        from detector.backends.openvino import OpenVINOMultiBox
+
+        return OpenVINOMultiBox(network, recipe, views, runtime.float_precision, cache_key)
+    from detector.backends.pytorch import PyTorchMultiBox
+
+    return PyTorchMultiBox(network, recipe.normalisation, runtime.device, runtime.float_precision)
+
+
+def release_memory(runtime: Runtime) -> None:
+    """Give back the GPU memory that PyTorch holds for later."""
+    if runtime.on_gpu:
+        import torch
+
+        torch.cuda.empty_cache()

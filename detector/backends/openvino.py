@@ -1,4 +1,4 @@
-"""OpenVINO, on a processor: half as fast again as PyTorch, and faster, for the same network."""
+"""OpenVINO on a processor, where it is at least half as fast again as PyTorch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -21,64 +22,60 @@ from openvino.frontend.pytorch.fx_decoder import TorchFXPythonDecoder
 from torch import Tensor, nn
 
 from detector import __version__
-from detector.backends.pytorch import Precision, choose_precision
+from detector.backends import ProcessorCrops
 from detector.bundles.manifest import MultiBoxRecipe
 from detector.common.cpu import available_cores
-from detector.models import googlenet
-from detector.models import multibox_network as localiser
-from detector.models import quantization as quantisation
 from detector.models.googlenet import GoogLeNet
 from detector.models.multibox_network import MultiBoxNetwork
-from detector.regions.crops import Pixels, normalise
+from detector.regions.crops import normalise
+from detector.runtime import FloatPrecision
 
-CPU = torch.device("cpu")
+MICRO_BATCH = 8
+"""Number of crops that a stream works on at once."""
 
-PART = 8
-"""Crops that a stream works on at once."""
+GRAPH_VERSION = 1
+"""Part of the names of cached networks: raise it when a change makes other graphs."""
 
 
-class OpenVINOBackend:
-    """A network compiled by OpenVINO for this machine's processor.
+class OpenVINOBackend(ProcessorCrops):
+    """A classifier compiled by OpenVINO for this machine's processor.
 
     Args:
-        network: in evaluation mode, in float32, on the processor.
+        network: A network in evaluation mode, in float32, on the processor.
         crop_size: S, in pixels.
-        precision: of its arithmetic.
-        digest: of its weights, if it is to be kept on disk as OpenVINO has it: converting takes
-            seconds.
+        precision: Arithmetic of what is not in 8-bit integers; the network says itself what is.
+        cache_key: Identifies the weights, if the converted network may be cached on disk.
     """
 
-    part = PART
+    micro_batch = MICRO_BATCH
 
     def __init__(
-        self, network: GoogLeNet, crop_size: int, precision: Precision, digest: str | None = None
+        self,
+        network: GoogLeNet,
+        crop_size: int,
+        precision: FloatPrecision,
+        cache_key: str | None = None,
     ) -> None:
-        shape = (PART, crop_size, crop_size, 3)
-        about = digest and (digest, shape, network.architecture)
-        self._compiled = _Compiled(_Probabilities(network), shape, precision, about)
+        shape = (MICRO_BATCH, crop_size, crop_size, 3)
+        key = cache_key and (cache_key, shape, network.architecture)
+        model = _converted(_Probabilities(network), shape, key)
+        self._compiled = _CompiledNetwork(model, MICRO_BATCH, precision, available_cores())
 
-    def place(self, pixels: Pixels) -> Pixels | Tensor:
-        """The same array."""
-        return pixels
-
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
-        """Class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`.
-
-        The batch is shared among the streams in parts of one size, the last one filled up.
-        """
-        (found,) = self._compiled(crops.numpy())
+    def __call__(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return class probabilities `float32 [N, classes]` of crops `float32 [N, S, S, 3]`."""
+        (found,) = self._compiled(np.asarray(crops))
         return found
 
 
 class OpenVINOMultiBox:
-    """MultiBox's network likewise, as `MultiBox` calls it.
+    """MultiBox's network compiled by OpenVINO, as `proposals.multibox.MultiBox` calls it.
 
     Args:
-        network: in evaluation mode, in float32, on the processor.
-        recipe: of what shape it is.
-        views: pictures of an image, which are worked on at once.
-        precision: of its arithmetic, but for locations, which are float32.
-        digest: of its weights, if it is to be kept on disk as OpenVINO has it.
+        network: A network in evaluation mode, in float32, on the processor.
+        recipe: The network's description.
+        views: Number of views of an image, which the network sees at once.
+        precision: Arithmetic of the network, except for locations, which are float32.
+        cache_key: Identifies the weights, if the converted network may be cached on disk.
     """
 
     def __init__(
@@ -86,83 +83,85 @@ class OpenVINOMultiBox:
         network: MultiBoxNetwork,
         recipe: MultiBoxRecipe,
         views: int,
-        precision: Precision,
-        digest: str | None = None,
+        precision: FloatPrecision,
+        cache_key: str | None = None,
     ) -> None:
-        self._network, self._normalisation = network, recipe.normalisation
+        self._network = network
+        self._normalisation = recipe.normalisation
         shape = (views, recipe.size, recipe.size, 3)
-        about = digest and (digest, shape, recipe)
-        self._compiled = _Compiled(_Moves(network), shape, precision, about, streams=1)
+        key = cache_key and (cache_key, shape, recipe)
+        model = _converted(_Offsets(network), shape, key)
+        self._compiled = _CompiledNetwork(model, views, precision, streams=1)
 
     def __call__(
-        self, pictures: NDArray[np.uint8]
+        self, images: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Boxes `[N, K, 4]` and logits `[N, K]`, both float32, of pictures `uint8 [N, S, S, 3]`."""
-        pixels = np.stack([normalise(picture, self._normalisation) for picture in pictures])
-        moved, logits = self._compiled(pixels)
-        return self._network.place(torch.from_numpy(moved)).numpy(), logits
+        """Look at images `uint8 [N, S, S, 3]`.
+
+        Returns:
+            Boxes `float32 [N, K, 4]` as shares of the image's sides, and the logits of their
+            confidences, `float32 [N, K]`.
+        """
+        pixels = np.stack([normalise(image, self._normalisation) for image in images])
+        offsets, logits = self._compiled(pixels)
+        return self._network.decode_boxes(torch.from_numpy(offsets)).numpy(), logits
 
 
-class _Compiled:
-    """A module for batches of one shape, on all cores this process may use.
+class _CompiledNetwork:
+    """A compiled graph for batches of one shape, on all cores that this process may use.
 
     Args:
-        about: what the module is made of, if it is to be kept on disk as OpenVINO has it.
-        streams: batches that are worked on at once; one for each core, if not given.
+        model: The graph.
+        batch_size: Number of inputs in a batch.
+        precision: Arithmetic of what is not in 8-bit integers.
+        streams: Number of batches that are worked on at once.
     """
 
     def __init__(
-        self,
-        module: nn.Module,
-        shape: tuple[int, ...],
-        precision: Precision,
-        about: object,
-        streams: int | None = None,
+        self, model: ov.Model, batch_size: int, precision: FloatPrecision, streams: int
     ) -> None:
-        model = _kept(module, shape, about) if about else _convert(module, shape)
-        if precision == "int8":  # which the module itself says; this is the rest's
-            precision = choose_precision("auto", CPU)
-        type_ = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}[precision]
-        cores = available_cores()
         compiled = ov.Core().compile_model(
             model,
             "CPU",
             {
-                "INFERENCE_PRECISION_HINT": type_,
-                "NUM_STREAMS": streams or cores,
-                "INFERENCE_NUM_THREADS": cores,
-                "ENABLE_CPU_PINNING": False,  # processes that make proposals need the cores too
+                "INFERENCE_PRECISION_HINT": {
+                    "bfloat16": ov.Type.bf16,
+                    "float32": ov.Type.f32,
+                }[precision],
+                "NUM_STREAMS": streams,
+                "INFERENCE_NUM_THREADS": available_cores(),
+                "ENABLE_CPU_PINNING": False,  # worker processes need the same cores
             },
         )
-        self._size = shape[0]
-        requests = 2 * (streams or cores)  # one is at hand when another ends
-        self._queue = ov.AsyncInferQueue(compiled, requests)
+        self._batch_size = batch_size
+        # Two requests a stream: one is ready when another ends.
+        self._queue = ov.AsyncInferQueue(compiled, 2 * streams)
         self._lock = threading.Lock()
 
     def __call__(self, inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The module's outputs for any number of inputs, the last batch of which is filled up.
+        """Return the graph's outputs for any number of inputs; the last batch is padded.
 
-        Threads take turns: the queue has one callback.
+        Threads take turns, because the queue has one callback.
         """
         count = len(inputs)
-        if filling := -count % self._size:
-            inputs = np.pad(inputs, ((0, filling), *[(0, 0)] * (inputs.ndim - 1)))
-        results: dict[int, list[NDArray[np.float32]]] = {}
+        if padding := -count % self._batch_size:
+            inputs = np.pad(inputs, ((0, padding), *[(0, 0)] * (inputs.ndim - 1)))
+        outputs: dict[int, list[NDArray[np.float32]]] = {}
 
-        def keep(request: ov.InferRequest, place: int) -> None:
-            results[place] = [tensor.data.copy() for tensor in request.output_tensors]
+        def collect(request: ov.InferRequest, start: int) -> None:
+            outputs[start] = [tensor.data.copy() for tensor in request.output_tensors]
 
         with self._lock:
-            self._queue.set_callback(keep)
-            for place in range(0, len(inputs), self._size):
-                self._queue.start_async({0: inputs[place : place + self._size]}, place)
+            self._queue.set_callback(collect)
+            for start in range(0, len(inputs), self._batch_size):
+                self._queue.start_async({0: inputs[start : start + self._batch_size]}, start)
             self._queue.wait_all()
-        outputs = zip(*(results[place] for place in sorted(results)), strict=True)
-        return [np.concatenate(output)[:count] for output in outputs]
+        columns = zip(*(outputs[start] for start in sorted(outputs)), strict=True)
+        return [np.concatenate(column)[:count] for column in columns]
 
 
 class _Probabilities(nn.Module):
-    """A classifier with what stands before and after it: crops as they are stored, and softmax."""
+    """A classifier from crops as they are stored to probabilities."""
 
     def __init__(self, network: GoogLeNet) -> None:
         super().__init__()
@@ -172,76 +171,80 @@ class _Probabilities(nn.Module):
         return cast(Tensor, self.network(crops.permute(0, 3, 1, 2))).softmax(dim=1)
 
 
-class _Moves(nn.Module):
-    """What a localiser adds to its priors, and its logits, of pictures as they are stored."""
+class _Offsets(nn.Module):
+    """MultiBox's network from images as they are stored to offsets from priors, and logits."""
 
     def __init__(self, network: MultiBoxNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.look(pictures.permute(0, 3, 1, 2))
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.network.predict_offsets(images.permute(0, 3, 1, 2))
 
 
-def _kept(module: nn.Module, shape: tuple[int, ...], about: object) -> ov.Model:
-    """The module as OpenVINO has it, from the disk if it was there before."""
-    files = googlenet.__file__, localiser.__file__, quantisation.__file__
-    sources = [Path(file).read_bytes() for file in files]
-    everything = about, ov.__version__, torch.__version__, __version__, sources
-    name = hashlib.sha256(repr(everything).encode()).hexdigest()[:32]
-    with suppress(OSError, RuntimeError):  # never kept, damaged, or there is no home
+def _converted(module: nn.Module, shape: tuple[int, ...], key: object) -> ov.Model:
+    """Return the module as OpenVINO's graph, from the disk if it has been converted before."""
+    if not key:
+        return _convert(module, shape)
+    versions = (ov.__version__, version("torch"), __version__, GRAPH_VERSION)
+    name = hashlib.sha256(repr((key, versions)).encode()).hexdigest()[:32]
+    with suppress(OSError, RuntimeError):  # not cached, damaged, or there is no home
         file = cache_folder() / f"{name}.xml"
         if file.with_suffix(".sha256").read_bytes() == _digest(file):
             return ov.Core().read_model(file)
+
     model = _convert(module, shape)
-    with suppress(OSError, RuntimeError):  # a disk that is full or not for writing
-        _keep(model, cache_folder() / f"{name}.xml")
+    with suppress(OSError, RuntimeError):  # the disk is full or read-only
+        _save(model, cache_folder() / f"{name}.xml")
     return model
 
 
-def _keep(model: ov.Model, file: Path) -> None:
-    """Write a model's two files, and the digest that says that they are whole."""
+def _save(model: ov.Model, file: Path) -> None:
+    """Write a graph's two files, and the digest that tells that they are whole."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        aside = Path(folder) / file.name
-        ov.save_model(model, aside, compress_to_fp16=False)
-        aside.with_suffix(".sha256").write_bytes(_digest(aside))
+        temporary = Path(folder) / file.name
+        ov.save_model(model, temporary, compress_to_fp16=False)
+        temporary.with_suffix(".sha256").write_bytes(_digest(temporary))
         for suffix in (".bin", ".xml", ".sha256"):
-            os.replace(aside.with_suffix(suffix), file.with_suffix(suffix))
+            os.replace(temporary.with_suffix(suffix), file.with_suffix(suffix))
 
 
 def _digest(file: Path) -> bytes:
-    """Of a model's two files."""
+    """Return the digest of a graph's two files."""
     parts = [file.read_bytes(), file.with_suffix(".bin").read_bytes()]
     return hashlib.sha256(b"".join(parts)).digest()
 
 
 def cache_folder() -> Path:
-    """The user's folder for networks as OpenVINO has them, which can be made again.
+    """Return the user's folder for converted networks, which can be deleted at any time.
 
     Raises:
-        RuntimeError: the user has no home.
+        RuntimeError: The user has no home.
     """
-    given = os.environ.get("XDG_CACHE_HOME")
-    folder = Path(given) if given else Path.home() / ".cache"
+    cache_home = os.environ.get("XDG_CACHE_HOME")
+    folder = Path(cache_home) if cache_home else Path.home() / ".cache"
     return folder / "going-deeper-detector" / "openvino"
 
 
 def _convert(module: nn.Module, shape: tuple[int, ...]) -> ov.Model:
-    """The module as OpenVINO has it, for inputs of one shape."""
+    """Convert a module to OpenVINO's graph for inputs of one shape."""
     exported = torch.export.export(module, (torch.zeros(shape),))
-    with _quiet():
+    with _without_root_warnings():
         decoder = TorchFXPythonDecoder.from_exported_program(exported)
     frontend = FrontEndManager().load_by_framework("pytorch")  # convert_model would phone home
     return frontend.convert(frontend.load(decoder))
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the decoder's warnings about operations that newer versions of torch have not."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+def _without_root_warnings() -> Iterator[None]:
+    """Hide the decoder's warnings about operations that newer versions of torch lack."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        return record.module != "fx_decoder"
+
+    logging.root.addFilter(refuse)
     try:
         yield
     finally:
-        logging.disable(before)
+        logging.root.removeFilter(refuse)

@@ -1,131 +1,163 @@
-"""What computes a run: from files to what was found in them."""
+"""Runs on this machine: worker processes preprocess images ahead of the networks.
+
+Each image passes through `Detector.propose` and `Detector.predict_batch`.
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
-from detector.batch.workers import AHEAD, Task, prepare_ahead
-from detector.bundles.bundle import Bundle
-from detector.errors import FormatError, LostWorker
-from detector.preprocessing import OUT_OF_MEMORY, Prepared
-from detector.settings import Settings
+from detector.batch.executor import DetectedImage, Finished, UndetectedImage
+from detector.batch.workers import AHEAD, Task, preprocess_ahead
+from detector.errors import LostWorker
+from detector.fingerprint import proposals_file_fingerprint
+from detector.formats.records import Header
+from detector.preprocessing import OUT_OF_MEMORY
+from detector.results import FailedResult
+from detector.stages import FailedImage, PreprocessedImage, ProposedImage
 
 if TYPE_CHECKING:
-    from detector.detector import Detector, Result
-
-
-class Finished(NamedTuple):
-    """A file of which all is known. The decoded image is there if it is at hand."""
-
-    task: Task
-    prepared: Prepared
-    result: Result
-
-
-class Executor(Protocol):
-    """Computes files, in whatever order."""
-
-    bundle: Bundle
-    settings: Settings
-    fingerprint: Mapping[str, Any]
-    """Everything that changes results, apart from the images."""
-
-    def __call__(self, tasks: Iterable[Task]) -> Iterator[Finished]:
-        """Each file once; a file that cannot be used is finished with an error."""
-        ...
+    from detector.detector import Detector
 
 
 class LocalExecutor:
-    """A detector in this process, and processes of this machine that prepare images for it.
+    """A detector in this process, and worker processes that preprocess images for it.
 
     Args:
-        given: a file of proposals to use in place of the detector's.
-        workers: number of processes; one less than there are cores, if not given.
+        detector: The detector.
+        proposals_file: A file of proposals that replaces the detector's.
+        workers: Number of worker processes. By default one less than there are cores.
 
     Raises:
-        FormatError: `given` cannot be read.
+        FormatError: The file of proposals cannot be read.
     """
 
     def __init__(
-        self, detector: Detector, *, given: Path | None = None, workers: int | None = None
+        self,
+        detector: Detector,
+        *,
+        proposals_file: Path | None = None,
+        workers: int | None = None,
     ) -> None:
-        self.bundle, self.settings = detector.bundle, detector.settings
-        self.fingerprint: Mapping[str, Any] = {**detector.fingerprint, **given_fingerprint(given)}
-        self._detector, self._workers = detector, workers
-        self._preparation = detector.preparing(given)
+        networks = detector.networks
+        self.settings = detector.settings
+        self.header = Header.of_bundle(
+            networks.name, networks.sha256, detector.settings, networks.classes
+        )
+        self.fingerprint: Mapping[str, Any] = {
+            **detector.fingerprint,
+            **proposals_file_fingerprint(proposals_file),
+        }
+        self._detector = detector
+        self._workers = workers
+        self._preprocessor = detector.make_preprocessor(proposals_file)
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Finished]:
-        """Each file once, in the order of the files."""
-        together = self._detector.images_together
-        stream = prepare_ahead(
-            self._preparation, tasks, workers=self._workers, ahead=max(AHEAD, together)
+        """Yield each image once, in the order of the tasks."""
+        runtime = self._detector.networks.runtime
+        batch_size = runtime.images_per_batch
+        stream = preprocess_ahead(
+            self._preprocessor,
+            tasks,
+            workers=self._workers,
+            ahead=max(AHEAD, batch_size),
         )
-        on_gpu = self._detector.device.type == "cuda"  # where the networks are recorded meanwhile
-        ahead = 0 if on_gpu or self._detector.multibox is None else 1
-        localised: deque[Future[list[tuple[Task, Prepared]]]] = deque()
+
+        # MultiBox looks at the next images while the classifiers look at the current ones: both
+        # have single-threaded phases, and overlapping them keeps all cores busy. Not on a GPU,
+        # where the classifiers' kernels are being recorded meanwhile.
+        overlaps = self._detector.multibox_count > 0 and not runtime.on_gpu
+        ahead = 1 if overlaps else 0
+        waiting: deque[Future[list[_Proposed]]] = deque()
         with closing(stream), ThreadPoolExecutor(1) as thread:
-            while group := list(islice(stream, together)):
-                localised.append(thread.submit(self._localise, group))
-                del group  # its images, before more are made
-                if len(localised) > ahead:
-                    yield from self._classify(localised.popleft().result())
-            while localised:
-                yield from self._classify(localised.popleft().result())
+            while batch := list(islice(stream, batch_size)):
+                waiting.append(thread.submit(self._propose_batch, batch))
+                del batch  # release its images before more are made
+                if len(waiting) > ahead:
+                    yield from self._classify_batch(waiting.popleft().result())
+            while waiting:
+                yield from self._classify_batch(waiting.popleft().result())
 
-    def _localise(self, group: list[tuple[Task, Prepared]]) -> list[tuple[Task, Prepared]]:
-        """Add MultiBox's boxes, while the networks look at the images before: each of the two has
-        work for one core alone, which leaves the others to the other.
-        """
-        try:
-            return [(task, self._detector.localise(prepared)) for task, prepared in group]
-        except OUT_OF_MEMORY:  # `classify` tries again, when there is less in memory
-            return group
+    def _propose_batch(self, batch: Sequence[_Preprocessed]) -> list[_Proposed]:
+        """Add MultiBox's boxes. An image for which memory is short is left for the next step."""
+        proposed: list[_Proposed] = []
+        for task, image in batch:
+            try:
+                done = image if isinstance(image, FailedImage) else self._detector.propose(image)
+            except OUT_OF_MEMORY:
+                proposed.append((task, image))
+            else:
+                proposed.append((task, done))
+        return proposed
 
-    def _classify(self, group: list[tuple[Task, Prepared]]) -> Iterator[Finished]:
-        named = [(task.name, prepared) for task, prepared in group]
-        for (task, _), found in zip(group, classify(self._detector, named), strict=True):
-            yield Finished(task, *found)
+    def _classify_batch(self, batch: Sequence[_Proposed]) -> list[Finished]:
+        """Classify a batch, after a second attempt to propose boxes where memory was short."""
+        complete = [
+            (task, propose_or_fail(self._detector, task.name, image))
+            if isinstance(image, PreprocessedImage)
+            else (task, image)
+            for task, image in batch
+        ]
+        return predict_or_fail(self._detector, complete)
 
 
-def classify(
-    detector: Detector, group: Sequence[tuple[str, Prepared]]
-) -> list[tuple[Prepared, Result]]:
-    """What is found in prepared images, which errors call by their names.
+_Preprocessed = tuple[Task, PreprocessedImage | FailedImage]
+_Proposed = tuple[Task, PreprocessedImage | ProposedImage | FailedImage]
 
-    One that needs more memory than there is, alone too, is a failure, which the next run tries
-    again: it has no digest.
+
+def propose_or_fail(
+    detector: Detector, name: str, image: PreprocessedImage | FailedImage
+) -> ProposedImage | FailedImage:
+    """Add MultiBox's boxes to an image; a lack of memory makes it a failed one.
+
+    Args:
+        detector: The detector.
+        name: The image's name in errors.
+        image: The image.
     """
-    import torch
-
-    from detector.detector import Result
-
+    if isinstance(image, FailedImage):
+        return image
     try:
-        localised = [detector.localise(prepared) for _, prepared in group]
-        return list(zip(localised, detector.finish_together(localised), strict=True))
-    except (*OUT_OF_MEMORY, torch.OutOfMemoryError) as error:
-        lost = LostWorker.of(group[0][0], error)
-    if len(group) > 1:  # not above, where the error still holds what filled the memory
-        return [found for one in group for found in classify(detector, [one])]
-    return [(Prepared({}, error=lost), Result(error=lost))]
+        return detector.propose(image)
+    except OUT_OF_MEMORY as error:
+        return FailedImage(LostWorker.of(name, error))
 
 
-def given_fingerprint(given: Path | None) -> dict[str, str]:
-    """The part of a fingerprint that is about a file of proposals.
+def predict_or_fail(
+    detector: Detector, batch: Sequence[tuple[Task, ProposedImage | FailedImage]]
+) -> list[Finished]:
+    """Classify the images of a batch together.
 
-    Raises:
-        FormatError: it cannot be read.
+    If memory is short, the images are classified one by one. An image for which there is not
+    enough memory even then is a failure that the next run tries again.
     """
-    if given is None:
-        return {}
+    proposed = [image for _, image in batch if isinstance(image, ProposedImage)]
     try:
-        with open(given, "rb") as file:
-            return {"proposals_in": hashlib.file_digest(file, "sha256").hexdigest()}
-    except OSError as error:
-        raise FormatError(given, f"cannot be read: {error.strerror}") from error
+        results = iter(detector.predict_batch(proposed))
+    except OUT_OF_MEMORY as error:
+        task = batch[0][0]
+        lost = LostWorker.of(task.name, error)
+    else:
+        return [
+            failed(task, image)
+            if isinstance(image, FailedImage)
+            else DetectedImage(task, next(results), image.proposals, image.digest, image.pixels)
+            for task, image in batch
+        ]
+
+    # Only here, because inside the handler the error still holds what filled the memory.
+    if len(batch) > 1:
+        return [finished for item in batch for finished in predict_or_fail(detector, [item])]
+    return [failed(task, FailedImage(lost))]
+
+
+def failed(task: Task, image: FailedImage) -> UndetectedImage:
+    """Return a failed image as the run's result of its task."""
+    result = FailedResult(str(task.path), image.error, image.seconds)
+    return UndetectedImage(task, result, image.digest)

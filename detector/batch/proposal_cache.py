@@ -14,7 +14,7 @@ import numpy as np
 import PIL
 
 from detector.batch.journal import Journal
-from detector.batch.workers import Task, prepare_ahead
+from detector.batch.workers import Task, preprocess_ahead
 from detector.common.atomic_io import encode
 from detector.common.cpu import available_cores
 from detector.common.progress import ShowProgress, no_progress
@@ -25,6 +25,7 @@ from detector.formats.records import Failure
 from detector.images import read
 from detector.preprocessing import Preprocessor
 from detector.settings import ProposalSettings, Settings
+from detector.stages import FailedImage
 from proposals import Proposals
 
 
@@ -90,19 +91,17 @@ def gather(
                     yield Task(path, image.file)
 
         report = stack.enter_context(show_progress(len(images), "photo"))
-        ahead = prepare_ahead(preparation, unfinished(), workers=workers or available_cores())
-        for computed, (task, prepared) in enumerate(ahead, start=1):
-            if prepared.error is not None:
+        ahead = preprocess_ahead(preparation, unfinished(), workers=workers or available_cores())
+        for computed, (task, image) in enumerate(ahead, start=1):
+            if isinstance(image, FailedImage):
                 if strict:
-                    raise prepared.error
-                failures[task.name] = Failure(
-                    task.name, prepared.error.code, prepared.error.message
-                )
-            elif prepared.image is not None and prepared.proposals is not None:
-                height, width = prepared.image.shape[:2]
-                record = to_json(task.name, width, height, prepared.proposals)
-                seconds = {"seconds": round(prepared.seconds["proposals"], 4)}
-                journal.append(record | seconds | {"digest": prepared.digest})
+                    raise image.error
+                failures[task.name] = Failure(task.name, image.error.code, image.error.message)
+            else:
+                height, width = image.pixels.shape[:2]
+                record = to_json(task.name, width, height, image.proposals)
+                seconds = {"seconds": round(image.seconds["proposals"], 4)}
+                journal.append(record | seconds | {"digest": image.digest})
             report(finished + computed, computed)
         usable = [
             _read(journal, image, photos / image.file)

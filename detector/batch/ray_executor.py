@@ -1,7 +1,7 @@
-"""A run on a Ray cluster: tasks prepare images, actors that hold the networks classify them.
+"""Runs on a Ray cluster: tasks preprocess images, and actors that hold the networks classify them.
 
-What is wrong with an image is its own failure; what a worker or a
-machine that dies had in hand is done again.
+An image that cannot be used is a failure of its own. What a worker or a machine was working on
+when it died is done again.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, Self, cast
 
-from detector.batch.local_executor import Finished, classify, given_fingerprint
+from detector.batch.executor import DetectedImage, Finished
+from detector.batch.local_executor import failed, predict_or_fail, propose_or_fail
 from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
+from detector.detector import Detector, check_classes, load_networks, resolve_runtime
 from detector.errors import LostWorker, SettingsError, WorkerError
-from detector.preprocessing import Prepared, Preprocessor, single_threaded
+from detector.fingerprint import fingerprint, proposals_file_fingerprint
+from detector.formats.records import Header
+from detector.preprocessing import Preprocessor, use_one_opencv_thread
+from detector.runtime import BackendName
 from detector.settings import Settings
-
-if TYPE_CHECKING:
-    from detector.backends.choice import BackendName
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or its warnings stand on the terminal
+from detector.stages import FailedImage
 
 try:
     import ray
@@ -39,30 +39,41 @@ except ImportError as error:
     raise SettingsError("--engine ray needs pip install 'going-deeper-detector[ray]'") from error
 
 LARGEST_BLOCK = 16
-"""Images that a task prepares, at most; what a kill loses is what is in work."""
+"""Maximum number of images per task. A killed worker loses only its current block."""
 
 MEMORY = 512 * 2**20
-"""Bytes that Ray sets aside on a machine for each task that prepares images."""
+"""Bytes of a machine's memory that Ray reserves for each task that preprocesses images."""
 
 ATTEMPTS = 2
-"""Workers that may die at work on an image, after which it is given up."""
+"""Number of workers that may die while working on an image, before it is given up."""
+
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # Ray would report its use
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray would print its warnings on the terminal
+}
+"""Variables that a cluster started here gets, unless they are set."""
 
 
 class RayExecutor:
-    """A cluster's machines: the one that `RAY_ADDRESS` or `ray start` names, or else this one.
+    """The machines of a cluster: one named by `RAY_ADDRESS` or `ray start`, or else this machine.
 
-    Each machine has an actor that classifies with all of its cores, or one for each GPU; half of
-    its cores may prepare images meanwhile. The bundle travels to the machines; photos, and a file
-    of proposals, must be readable on each of them by the same path or URI.
+    Each machine has an actor that classifies with all of its cores, or one for each GPU. Half of
+    its cores may preprocess images meanwhile. The bundle travels to the machines. Images, and a
+    file of proposals, must be readable on each of them by the same path or URI.
 
     Args:
-        given: a file of proposals to use in place of the detector's.
-        workers: tasks that prepare images at once; as many as there are cores for, if not given.
+        bundle: The bundle.
+        settings: The settings of the detector.
+        device: "auto", "cpu" or "cuda".
+        backend: "auto", "torch" or "openvino".
+        proposals_file: A file of proposals that replaces the detector's.
+        workers: Number of tasks that preprocess images at the same time. By default as many as
+            there are cores for.
 
     Raises:
-        BundleError: its weights are missing or altered.
-        SettingsError: a class is not the bundle's, or the cluster has no such device.
-        FormatError: `given` cannot be read.
+        BundleError: Weights are missing or altered.
+        SettingsError: A class is not the bundle's, or the cluster has no such device.
+        FormatError: The file of proposals cannot be read.
     """
 
     def __init__(
@@ -71,75 +82,83 @@ class RayExecutor:
         settings: Settings,
         *,
         device: str = "auto",
-        backend: BackendName = "auto",
-        given: Path | None = None,
+        backend: BackendName | Literal["auto"] = "auto",
+        proposals_file: Path | None = None,
         workers: int | None = None,
     ) -> None:
-        from detector.detector import check_classes
-
-        check_classes(settings, bundle.manifest.classes)
-        files = bundle.contents()
-        self.bundle, self.settings = bundle, settings
-        has_multibox = bundle.manifest.multibox is not None
-        self._recipe = _Recipe(settings, given.absolute() if given else None, has_multibox)
+        manifest = bundle.manifest
+        check_classes(settings, manifest.classes)
+        files = bundle.read_files()
+        self.settings = settings
+        self.header = Header.of_bundle(manifest.name, bundle.sha256, settings, manifest.classes)
+        self._backend = backend
         self._workers = workers
+        self._recipe = _PreprocessorRecipe(
+            settings,
+            has_multibox=manifest.multibox is not None,
+            proposals_file=proposals_file.absolute() if proposals_file else None,
+        )
+
         self._owns_ray = not ray.is_initialized()
-        _quieten()
+        _silence_ray()
         if self._owns_ray:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            _start_ray()
         try:
-            self._actors = _actors(device)
+            self._actors = _plan_actors(device)
             self._files = ray.put(files)
-            self._arithmetic = _arithmetic(bundle, settings, self._actors, backend)
+            self._arithmetic = _remote_fingerprint(bundle, settings, self._actors, backend)
+            self.fingerprint: Mapping[str, Any] = {
+                **self._arithmetic,
+                **proposals_file_fingerprint(proposals_file),
+            }
         except BaseException:
             self.close()
             raise
-        self._backend = backend
-        self.fingerprint: Mapping[str, Any] = {**self._arithmetic, **given_fingerprint(given)}
 
     def __call__(self, tasks: Iterable[Task]) -> Iterator[Finished]:
-        """Each file once, in the order in which they get finished.
+        """Yield each image once, in the order in which they are finished.
 
         Raises:
-            WorkerError: the cluster is gone, or its machines compute differently.
+            WorkerError: The cluster is gone, or its machines compute differently.
         """
-        own = {task.name: task for task in tasks}
-        if not own:
+        by_name = {task.name: task for task in tasks}
+        if not by_name:
             return
-        images = len(own) // (8 * int(ray.cluster_resources()["CPU"]))
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor: Any = ray.remote(_Deaths)
-        deaths = actor.options(num_cpus=0, scheduling_strategy=here).remote()
-        found = (
-            data.from_items(
-                [{"task": pickle.dumps(_absolute(task))} for task in own.values()],
-                override_num_blocks=math.ceil(len(own) / min(max(images, 1), LARGEST_BLOCK)),
-            )
-            .map(
-                partial(_prepare, self._recipe, deaths),
-                compute=data.TaskPoolStrategy(self._workers),
-                num_cpus=1,
-                memory=MEMORY,  # and so Ray Data does not run this inside the actors
-            )
-            .map(
-                cast(Any, _Classifier),
-                fn_constructor_kwargs={
-                    "files": self._files,
-                    "settings": self.settings,
-                    "device": self._actors.device,
-                    "backend": self._backend,
-                    "expected": self._arithmetic,
-                    "deaths": deaths,
-                },
-                compute=data.ActorPoolStrategy(size=self._actors.number),
-                num_cpus=self._actors.cpus,
-                num_gpus=self._actors.gpus,
-            )
+        rows = iter(self._pipeline(list(by_name.values())).iter_rows())
+        while row := _next_row(rows):
+            finished: Finished = pickle.loads(row["finished"])
+            yield replace(finished, task=by_name[finished.task.name])
+
+    def _pipeline(self, tasks: list[Task]) -> Any:
+        """Return Ray's dataset of finished images."""
+        deaths = _start_death_counter()
+        images_per_block = len(tasks) // (8 * int(ray.cluster_resources()["CPU"]))
+        images_per_block = min(max(images_per_block, 1), LARGEST_BLOCK)
+        rows = data.from_items(
+            [{"task": pickle.dumps(_with_absolute_path(task))} for task in tasks],
+            override_num_blocks=math.ceil(len(tasks) / images_per_block),
         )
-        rows = iter(found.iter_rows())
-        while row := _next(rows):
-            name, prepared, result = pickle.loads(row["finished"])
-            yield Finished(own[name], prepared, result)
+
+        preprocessed = rows.map(
+            partial(_preprocess, self._recipe, deaths),
+            compute=data.TaskPoolStrategy(self._workers),
+            num_cpus=1,
+            memory=MEMORY,  # also keeps Ray Data from running this inside the actors
+        )
+        return preprocessed.map(
+            cast(Any, _Classifier),
+            fn_constructor_kwargs={
+                "files": self._files,
+                "settings": self.settings,
+                "device": self._actors.device,
+                "backend": self._backend,
+                "expected": self._arithmetic,
+                "deaths": deaths,
+            },
+            compute=data.ActorPoolStrategy(size=self._actors.number),
+            num_cpus=self._actors.cpus,
+            num_gpus=self._actors.gpus,
+        )
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -153,14 +172,13 @@ class RayExecutor:
         self.close()
 
 
-def _next(rows: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
-    try:
-        return next(rows, None)
-    except ray.exceptions.RayError as error:
-        raise WorkerError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
+def _start_ray() -> None:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
 
-def _quieten() -> None:
+def _silence_ray() -> None:
     """Leave the terminal to the run's own progress and errors."""
     for name in ("ray", "ray.data"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -169,8 +187,15 @@ def _quieten() -> None:
     context.print_on_execution_start = False
 
 
+def _next_row(rows: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        return next(rows, None)
+    except ray.exceptions.RayError as error:
+        raise WorkerError(f"Ray: {str(error).strip().splitlines()[-1]}") from error
+
+
 class _Actors(NamedTuple):
-    """Those that classify, and what each takes of its machine."""
+    """The actors that classify, and what each of them takes of its machine."""
 
     number: int
     device: str
@@ -178,19 +203,27 @@ class _Actors(NamedTuple):
     gpus: int
 
 
-def _actors(device: str) -> _Actors:
+def _plan_actors(device: str) -> _Actors:
+    """Decide how many actors classify, and where.
+
+    Raises:
+        SettingsError: The cluster has no such device, or too few cores.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise SettingsError(f"device {device!r}: on a cluster allowed are auto, cpu and cuda")
     gpus = int(ray.cluster_resources().get("GPU", 0))
     if device == "cuda" and not gpus:
         raise SettingsError("device 'cuda': no machine of the cluster has a GPU")
+
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     cores = [int(resources["CPU"]) for resources in machines if resources.get("CPU", 0) >= 1]
     if gpus and device != "cpu":
         actors = _Actors(gpus, "cuda", cpus=1, gpus=1)
     else:
         actors = _Actors(len(cores), "cpu", cpus=max(1, min(cores, default=0) // 2), gpus=0)
-    if sum(cores) <= (taken := actors.number * actors.cpus):
+
+    taken = actors.number * actors.cpus
+    if sum(cores) <= taken:
         raise SettingsError(
             f"--engine ray: the cluster has {sum(cores)} cores; {taken} to classify and at least "
             "one to prepare images are needed"
@@ -198,94 +231,114 @@ def _actors(device: str) -> _Actors:
     return actors
 
 
-def _arithmetic(
-    bundle: Bundle, settings: Settings, actors: _Actors, backend: BackendName
+def _remote_fingerprint(
+    bundle: Bundle, settings: Settings, actors: _Actors, backend: BackendName | Literal["auto"]
 ) -> dict[str, object]:
-    """What changes results, on a machine that has an actor."""
-    from detector.detector import fingerprint
-
-    look: Any = ray.remote(num_cpus=actors.cpus, num_gpus=actors.gpus)(fingerprint)
-    found: dict[str, object] = _get(look.remote(bundle, settings, actors.device, backend))
+    """Return the fingerprint on a machine that has an actor."""
+    remote: Any = ray.remote(num_cpus=actors.cpus, num_gpus=actors.gpus)(_own_fingerprint)
+    found: dict[str, object] = _get(remote.remote(bundle, settings, actors.device, backend))
     return found
 
 
+def _own_fingerprint(
+    bundle: Bundle, settings: Settings, device: str, backend: BackendName | Literal["auto"]
+) -> dict[str, object]:
+    runtime = resolve_runtime(bundle, settings, device=device, backend=backend)
+    return fingerprint(bundle.sha256, settings, runtime)
+
+
 def _get(reference: Any) -> Any:
-    """A result, or the error that was raised instead."""
+    """Return a remote result, or raise the error that was raised there."""
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
 
 
-def _absolute(task: Task) -> Task:
+def _with_absolute_path(task: Task) -> Task:
     return task._replace(path=task.path.absolute()) if isinstance(task.path, Path) else task
 
 
-class _Deaths:
-    """How many workers died of each image: Ray itself would try again without end."""
+class _DeathCounter:
+    """Counts the workers that died while working on an image: Ray would try again for ever."""
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()
 
     def begin(self, name: str) -> None:
-        """Work on an image begins. It ends with `end`, unless the worker dies.
+        """Note that work on an image begins; `end` follows, unless the worker dies.
 
         Raises:
-            LostWorker: that has happened too often.
+            LostWorker: Too many workers died of this image.
         """
         self._begun[name] += 1
         if self._begun[name] > ATTEMPTS:
             raise LostWorker(name, f"{ATTEMPTS} processes that worked on it died")
 
     def end(self, name: str) -> None:
+        """Note that the work on an image ended."""
         del self._begun[name]
 
 
-class _Recipe(NamedTuple):
-    """What a preparation is made of."""
+def _start_death_counter() -> Any:
+    """Start the counter on this machine, which outlives the others."""
+    this_machine = ray.get_runtime_context().get_node_id()
+    actor: Any = ray.remote(_DeathCounter)
+    return actor.options(
+        num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(this_machine, soft=False)
+    ).remote()
+
+
+class _PreprocessorRecipe(NamedTuple):
+    """The arguments of a preprocessor."""
 
     settings: Settings
-    given: Path | None
-    multibox: bool
+    has_multibox: bool
+    proposals_file: Path | None
 
 
 @lru_cache(maxsize=1)
-def _preparation(recipe: _Recipe) -> Preprocessor:
-    single_threaded()
-    return Preprocessor(recipe.settings, given=recipe.given, multibox=recipe.multibox)
+def _preprocessor(recipe: _PreprocessorRecipe) -> Preprocessor:
+    """Return the preprocessor of this worker process."""
+    use_one_opencv_thread()
+    return Preprocessor(
+        recipe.settings,
+        has_multibox=recipe.has_multibox,
+        proposals_file=recipe.proposals_file,
+    )
 
 
-def _prepare(recipe: _Recipe, deaths: Any, row: dict[str, Any]) -> dict[str, Any]:
+def _preprocess(recipe: _PreprocessorRecipe, deaths: Any, row: dict[str, Any]) -> dict[str, Any]:
+    """Preprocess a row's task, as a Ray task."""
     task: Task = pickle.loads(row["task"])
     try:
         _get(deaths.begin.remote(task.name))
-        prepared = _preparation(recipe).file(task.path, task.name)
+        image = _preprocessor(recipe).preprocess_file(task.path, task.name)
     except LostWorker as error:
-        prepared = Prepared({}, error=error)
+        image = FailedImage(error)
     deaths.end.remote(task.name)
-    return {"prepared": pickle.dumps((task.name, prepared))}
+    return {"preprocessed": pickle.dumps((task, image))}
 
 
 class _Classifier:
-    """A detector on one machine, or on one of its GPUs."""
+    """A detector on one machine or one GPU, as a Ray actor."""
 
     def __init__(
         self,
         files: ray.ObjectRef[dict[str, bytes]],
         settings: Settings,
         device: str,
-        backend: BackendName,
+        backend: BackendName | Literal["auto"],
         expected: Mapping[str, Any],
         deaths: Any,
     ) -> None:
-        from detector.detector import Detector
-
         self._deaths = deaths
         with tempfile.TemporaryDirectory() as folder:
             for name, content in ray.get(files).items():
                 Path(folder, name).write_bytes(content)
             bundle = Bundle.load(folder)
-            self._detector = Detector(bundle, settings, device=device, backend=backend)
+            runtime = resolve_runtime(bundle, settings, device=device, backend=backend)
+            self._detector = Detector(load_networks(bundle, settings, runtime), settings)
         if self._detector.fingerprint != expected:
             raise SettingsError(
                 "the machines of the cluster compute differently: one has "
@@ -293,13 +346,18 @@ class _Classifier:
             )
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        from detector.detector import Result
-
-        name, prepared = pickle.loads(row["prepared"])
+        """Propose, classify and select the detections of a row's image."""
+        task, preprocessed = pickle.loads(row["preprocessed"])
+        finished: Finished
         try:
-            _get(self._deaths.begin.remote(name))
-            ((prepared, result),) = classify(self._detector, [(name, prepared)])
+            _get(self._deaths.begin.remote(task.name))
+            proposed = propose_or_fail(self._detector, task.name, preprocessed)
+            (finished,) = predict_or_fail(self._detector, [(task, proposed)])
         except LostWorker as error:
-            prepared, result = Prepared({}, error=error), Result(error=error)
-        self._deaths.end.remote(name)
-        return {"finished": pickle.dumps((name, replace(prepared, image=None), result))}
+            finished = failed(task, FailedImage(error))
+        self._deaths.end.remote(task.name)
+
+        # The pixels do not travel back.
+        if isinstance(finished, DetectedImage):
+            finished = replace(finished, pixels=None)
+        return {"finished": pickle.dumps(finished)}

@@ -1,4 +1,4 @@
-"""A run: many images in, one output out, nothing finished ever lost."""
+"""A run: many images in, one output out, and nothing finished is ever lost."""
 
 from __future__ import annotations
 
@@ -9,29 +9,38 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from detector.batch.executor import DetectedImage, Executor, Finished
 from detector.batch.inputs import Input
 from detector.batch.journal import Journal
-from detector.batch.local_executor import Executor
 from detector.batch.outputs import Outputs, journal_path, picture_path
 from detector.batch.workers import Task
 from detector.common.atomic_io import atomic_write, encode
 from detector.common.object_storage import StoredFile
-from detector.detector import Result
+from detector.common.progress import Progress, ShowProgress, no_progress
 from detector.drawing import draw, is_about, save
 from detector.errors import ImageError
 from detector.formats import FORMATS
 from detector.formats.image_lists import ImageList
 from detector.formats.proposals import to_json as proposals_to_json
-from detector.formats.records import Entry, Failure, Header
+from detector.formats.records import Entry, Failure
 from detector.images import load, read
-from proposals import Proposals
 
 
 @dataclass
 class Summary:
-    """What a run did. Seconds are sums over the images it computed, by stage."""
+    """What a run did.
+
+    Args:
+        images: Number of images of the run.
+        resumed: Number of images that an earlier run had finished.
+        computed: Number of images that this run computed.
+        failures: Images that could not be used.
+        detections: Number of detections in the output.
+        seconds: Time in each stage, summed over the computed images.
+        wall_seconds: Duration of the run.
+    """
 
     images: int
     resumed: int = 0
@@ -52,36 +61,38 @@ class Summary:
 
 
 def run(
-    engine: Executor,
+    executor: Executor,
     inputs: Sequence[Input],
     outputs: Outputs,
     *,
     image_list: ImageList | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] = lambda finished, computed: None,
+    show_progress: ShowProgress = no_progress,
 ) -> Summary:
-    """Detect the objects in `inputs` and write `outputs`.
+    """Detect the objects in images and write the outputs.
 
-    Each finished image goes to a journal beside the output, so that the same call after a kill
-    does what is left. The output is rendered from the journal when all images are done.
+    Each finished image goes to a journal beside the output. After a kill, the same call computes
+    what is missing. The output is rendered from the journal when all images are done.
 
     Args:
-        image_list: ids for the formats that want some.
-        overwrite: do all images again.
-        progress: told how many images are finished, and how many of them this run computed, each
-            time that changes.
+        executor: Computes the images.
+        inputs: The images.
+        outputs: What to write, and where.
+        image_list: Ids of the images, for the formats that need them.
+        overwrite: Compute all images again.
+        show_progress: Shows how many images are finished.
 
     Raises:
-        SettingsError: an output cannot be written, another run has it open, or it was begun with
+        SettingsError: An output cannot be written, another run has it open, or it was begun with
             other settings.
-        FormatError: the output's format cannot express the result.
+        FormatError: The output's format cannot express the result.
     """
     started = time.perf_counter()
     names = [name for name, _ in inputs]
     ids = image_list or ImageList.counted(names)
     outputs.check(inputs)
-    classes = engine.bundle.manifest.classes
-    FORMATS[outputs.format].check(names, classes, ids)
+    FORMATS[outputs.format].check(names, executor.header.classes, ids)
+
     summary = Summary(images=len(inputs))
     with ExitStack() as stack:
         journals = [
@@ -89,54 +100,85 @@ def run(
             for path in (outputs.path, outputs.proposals)
             if path is not None
         ]
-        for journal in journals:  # none is emptied before all are ours
-            journal.begin(engine.fingerprint, overwrite=overwrite)
-        journal = journals[0]
+        for journal in journals:  # after all are locked: none is emptied before all are ours
+            journal.begin(executor.fingerprint, overwrite=overwrite)
 
-        def unfinished() -> Iterator[Task]:
-            for name, path in inputs:
-                if _is_finished(name, path, journals):
-                    summary.resumed += 1
-                    progress(summary.resumed + summary.computed, summary.computed)
-                else:
-                    yield Task(path, name)
-
-        for task, prepared, result in engine(unfinished()):
-            digest = {"digest": prepared.digest}
-            record = _record(task.name, result).to_json() | digest
-            if prepared.image is not None and outputs.pictures:
-                picture = draw(prepared.image, result.detections, classes)
-                save(picture, picture_path(outputs.pictures, task.name), about=encode(record))
-            for proposals_journal in journals[1:]:
-                proposals_journal.append(
-                    _proposals_record(task.name, result, prepared.proposals) | digest
-                )
-            journal.append(record)
-            summary.computed += 1
-            summary.seconds.update(result.seconds)
-            progress(summary.resumed + summary.computed, summary.computed)
-
-        header = Header(
-            {"name": engine.bundle.manifest.name, "sha256": engine.bundle.sha256},
-            engine.settings.model_dump(mode="json"),
-            classes,
-        )
-        records = summary.count(_from_journal(journal[name]) for name in names)
-        form = FORMATS[outputs.format]
-        form.write(outputs.path, header, records, ids)
-        _remove_others(outputs, journal, names, form.file_of)
-        if outputs.proposals:
-            with atomic_write(outputs.proposals) as file:
-                for name in names:
-                    _write_proposals(file, journals[1][name])
-        if outputs.pictures:
-            _draw_missing(inputs, journal, outputs.pictures, engine)
+        with show_progress(len(inputs), "image") as progress:
+            _compute(executor, inputs, outputs, journals, summary, progress)
+            _render(executor, inputs, outputs, journals, summary, ids)
     summary.wall_seconds = time.perf_counter() - started
     return summary
 
 
+def _compute(
+    executor: Executor,
+    inputs: Sequence[Input],
+    outputs: Outputs,
+    journals: Sequence[Journal],
+    summary: Summary,
+    progress: Progress,
+) -> None:
+    """Compute the unfinished images and append them to the journals."""
+
+    def unfinished() -> Iterator[Task]:
+        for name, path in inputs:
+            if _is_finished(name, path, journals):
+                summary.resumed += 1
+                progress(summary.resumed + summary.computed, summary.computed)
+            else:
+                yield Task(path, name)
+
+    detections_journal, *proposals_journals = journals
+    for finished in executor(unfinished()):
+        digest = {"digest": finished.digest}
+        record = {**_record(finished).to_json(), **digest}
+
+        # The journal of detections comes last: an image counts as finished when all is written.
+        if outputs.pictures is not None and isinstance(finished, DetectedImage):
+            _draw_finished(finished, outputs.pictures, record, executor)
+        for proposals_journal in proposals_journals:
+            proposals_journal.append({**_proposals_record(finished), **digest})
+        detections_journal.append(record)
+
+        summary.computed += 1
+        summary.seconds.update(finished.result.seconds)
+        progress(summary.resumed + summary.computed, summary.computed)
+
+
+def _draw_finished(
+    finished: DetectedImage, folder: Path, record: dict[str, Any], executor: Executor
+) -> None:
+    """Draw an image that is still in memory; others are drawn at the end of the run."""
+    if finished.pixels is not None:
+        drawn = draw(finished.pixels, finished.result.detections, executor.header.classes)
+        save(drawn, picture_path(folder, finished.task.name), about=encode(record))
+
+
+def _render(
+    executor: Executor,
+    inputs: Sequence[Input],
+    outputs: Outputs,
+    journals: Sequence[Journal],
+    summary: Summary,
+    ids: ImageList,
+) -> None:
+    """Write the outputs from the journals."""
+    journal = journals[0]
+    names = [name for name, _ in inputs]
+    records = summary.count(_from_journal(journal[name]) for name in names)
+    output_format = FORMATS[outputs.format]
+    output_format.write(outputs.path, executor.header, records, ids)
+    _remove_stale_files(outputs, journal, names, output_format.file_of)
+
+    if outputs.proposals is not None:
+        _write_proposals(outputs.proposals, journals[1], names)
+    if outputs.pictures is not None:
+        _draw_missing(inputs, journal, outputs.pictures, executor)
+
+
 def _is_finished(name: str, path: Path | StoredFile, journals: Sequence[Journal]) -> bool:
-    # A lost worker's digest is empty, for it may have been the machine's fault.
+    """Return whether all journals have the image with the digest of its present content."""
+    # The digest of a failure that may have been the machine's fault is empty.
     digests = {journal.digest(name) for journal in journals}
     if len(digests) != 1 or digests <= {None, ""}:
         return False
@@ -146,10 +188,13 @@ def _is_finished(name: str, path: Path | StoredFile, journals: Sequence[Journal]
         return False
 
 
-def _record(name: str, result: Result) -> Entry | Failure:
-    if result.error is not None:
-        return Failure(name, result.error.code, result.error.message)
-    return Entry(name, result.width, result.height, result.proposals, result.detections)
+def _record(finished: Finished) -> Entry | Failure:
+    name = finished.task.name
+    if isinstance(finished, DetectedImage):
+        result = finished.result
+        return Entry(name, result.width, result.height, result.proposals, result.detections)
+    error = finished.result.error
+    return Failure(name, error.code, error.message)
 
 
 def _from_journal(record: dict[str, Any]) -> Entry | Failure:
@@ -158,38 +203,44 @@ def _from_journal(record: dict[str, Any]) -> Entry | Failure:
     return Entry.from_json(record)
 
 
-def _remove_others(
+def _proposals_record(finished: Finished) -> dict[str, Any]:
+    name = finished.task.name
+    if not isinstance(finished, DetectedImage):
+        return {"file": name}
+    result = finished.result
+    return proposals_to_json(name, result.width, result.height, finished.proposals)
+
+
+def _remove_stale_files(
     outputs: Outputs, journal: Journal, names: Sequence[str], file_of: Callable[[str], Path | None]
 ) -> None:
-    """Remove what an earlier run wrote about images that are gone, or failed since."""
-    written = {file_of(name) for name in names if "error" not in journal[name]}
-    for file in {file_of(name) for name in journal} - written:
+    """Remove what an earlier run wrote about images that are gone, or have failed since."""
+    current = {file_of(name) for name in names if "error" not in journal[name]}
+    for file in {file_of(name) for name in journal} - current:
         if file is not None:
             (outputs.path / file).unlink(missing_ok=True)
 
 
-def _proposals_record(name: str, result: Result, proposals: Proposals | None) -> dict[str, Any]:
-    if result.error is not None or proposals is None:
-        return {"file": name}
-    return proposals_to_json(name, result.width, result.height, proposals)
-
-
-def _write_proposals(file: BinaryIO, record: dict[str, Any]) -> None:
-    del record["digest"]
-    if "boxes" in record:
-        file.write(encode(record) + b"\n")
+def _write_proposals(path: Path, journal: Journal, names: Sequence[str]) -> None:
+    with atomic_write(path) as file:
+        for name in names:
+            record = journal[name]
+            del record["digest"]
+            if "boxes" in record:
+                file.write(encode(record) + b"\n")
 
 
 def _draw_missing(
-    inputs: Sequence[Input], journal: Journal, folder: Path, engine: Executor
+    inputs: Sequence[Input], journal: Journal, folder: Path, executor: Executor
 ) -> None:
-    """Draw the images of which there is no picture, or one of other detections."""
+    """Draw the images that have no plot yet, or one of other detections."""
     for name, path in inputs:
         target = picture_path(folder, name)
         record = journal[name]
         entry = _from_journal(record)
-        if isinstance(entry, Entry) and not is_about(target, encode(record)):
-            with suppress(ImageError):  # changed or removed since
-                image = load(path, max_pixels=engine.settings.images.max_pixels)
-                picture = draw(image, entry.detections, engine.bundle.manifest.classes)
-                save(picture, target, about=encode(record))
+        if isinstance(entry, Failure) or is_about(target, encode(record)):
+            continue
+        with suppress(ImageError):  # the image was changed or removed since
+            image = load(path, max_pixels=executor.settings.images.max_pixels)
+            drawn = draw(image, entry.detections, executor.header.classes)
+            save(drawn, target, about=encode(record))

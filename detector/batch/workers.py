@@ -1,4 +1,4 @@
-"""Preprocessor in worker processes of this machine, ahead of the classifier.
+"""Worker processes of this machine, which preprocess images ahead of the networks.
 
 Workers are spawned, end when their parent dies, and are replaced when one of them dies.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterable
@@ -18,38 +19,46 @@ from typing import NamedTuple
 from detector.common.cpu import available_cores
 from detector.common.object_storage import StoredFile
 from detector.errors import LostWorker, WorkerError
-from detector.preprocessing import Prepared, Preprocessor, single_threaded
+from detector.preprocessing import Preprocessor, use_one_opencv_thread
+from detector.stages import FailedImage, PreprocessedImage
 
 AHEAD = 2
-"""Images that may wait for the classifier, beside one in work in each process: a bound of the
+"""Number of images that may wait for the networks, besides one in each worker. It bounds the
 memory."""
 
 
 class Task(NamedTuple):
-    """A file to prepare and the name that errors give it."""
+    """A file to preprocess."""
 
     path: Path | StoredFile
     name: str
+    """The file's name in errors and results."""
 
 
-def prepare_ahead(
-    preparation: Preprocessor,
+def preprocess_ahead(
+    preprocessor: Preprocessor,
     tasks: Iterable[Task],
     *,
     workers: int | None = None,
     ahead: int = AHEAD,
-) -> Generator[tuple[Task, Prepared]]:
-    """Prepare files in `workers` processes; they come out in the order in which they go in.
+) -> Generator[tuple[Task, PreprocessedImage | FailedImage]]:
+    """Preprocess files in worker processes, and yield them in their order.
 
-    When a process dies, which a crash in a decoder or a lack of memory can cause, the first image
-    that was in work is tried again alone; if that happens again, it is reported as `LostWorker`.
+    A crash in a decoder or a lack of memory can kill a worker. The first image that was in work
+    then is tried again alone; if its worker dies again, the image fails with `LostWorker`.
+
+    Args:
+        preprocessor: What the workers do.
+        tasks: The files.
+        workers: Number of processes. By default one less than there are cores.
+        ahead: Number of images that may wait to be taken, besides one in each worker.
 
     Raises:
-        WorkerError: processes cannot be started at all.
+        WorkerError: Processes cannot be started at all.
     """
     workers = workers or default_workers()
-    pool = _pool(preparation, workers)
-    waiting: deque[tuple[Task, Future[Prepared]]] = deque()
+    pool = _start_pool(preprocessor, workers)
+    waiting: deque[tuple[Task, Future[PreprocessedImage | FailedImage]]] = deque()
     source = iter(tasks)
     try:
         while True:
@@ -57,37 +66,57 @@ def prepare_ahead(
                 waiting.append((task, _submit(pool, task)))
             if not waiting:
                 return
+
             task, future = waiting.popleft()
             try:
-                prepared = future.result()
+                image = future.result()
             except BrokenProcessPool:
+                # Every future of a broken pool fails: submit the unfinished ones to a new one.
                 pool.shutdown(wait=False, cancel_futures=True)
-                prepared = _alone(preparation, task)
-                pool = _pool(preparation, workers)
+                image = _preprocess_alone(preprocessor, task)
+                pool = _start_pool(preprocessor, workers)
                 waiting = deque(
                     (other, old if _is_done(old) else _submit(pool, other))
                     for other, old in waiting
                 )
-            yield task, prepared
+            yield task, image
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[Prepared]:
+def default_workers() -> int:
+    """Return one process less than there are cores for this program, and at least one."""
+    return max(1, available_cores() - 1)
+
+
+def prepare_worker() -> None:
+    """Set up a process that preprocesses images."""
+    use_one_opencv_thread()
+    # Ctrl-C reaches the whole group of processes; the parent decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _submit(pool: ProcessPoolExecutor, task: Task) -> Future[PreprocessedImage | FailedImage]:
     try:
-        return pool.submit(_prepare, task)
+        return pool.submit(_preprocess, task)
     except BrokenProcessPool as error:
-        failed: Future[Prepared] = Future()
+        failed: Future[PreprocessedImage | FailedImage] = Future()
         failed.set_exception(error)
         return failed
 
 
-def _is_done(future: Future[Prepared]) -> bool:
+def _is_done(future: Future[PreprocessedImage | FailedImage]) -> bool:
     return future.done() and future.exception() is None
 
 
-def _alone(preparation: Preprocessor, task: Task) -> Prepared:
-    with _pool(preparation, 1) as pool:
+def _preprocess_alone(preprocessor: Preprocessor, task: Task) -> PreprocessedImage | FailedImage:
+    """Preprocess an image in a process of its own.
+
+    Raises:
+        WorkerError: No process can be started, so the image is not the reason.
+    """
+    with _start_pool(preprocessor, 1) as pool:
         try:
             pool.submit(os.getpid).result()
         except BrokenProcessPool as error:
@@ -95,49 +124,34 @@ def _alone(preparation: Preprocessor, task: Task) -> Prepared:
                 "worker processes cannot start; a script must call this under "
                 'if __name__ == "__main__":'
             ) from error
+
         try:
-            return pool.submit(_prepare, task).result()
+            return pool.submit(_preprocess, task).result()
         except BrokenProcessPool:
-            lost = LostWorker(task.name, "the process that worked on it died")
-            return Prepared({}, error=lost)
+            return FailedImage(LostWorker(task.name, "the process that worked on it died"))
 
 
-def _pool(preparation: Preprocessor, workers: int) -> ProcessPoolExecutor:
+def _start_pool(preprocessor: Preprocessor, workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         workers,
         multiprocessing.get_context("spawn"),
-        initializer=_start,
-        initargs=(preparation,),
+        initializer=_initialize,
+        initargs=(preprocessor,),
     )
 
 
-def default_workers() -> int:
-    """One process less than there are cores for this program, and at least one."""
-    return max(1, available_cores() - 1)
+_preprocessor: Preprocessor
+"""The preprocessor of a worker process, set when it starts."""
 
 
-_preparation: Preprocessor
-"""Of a worker process, set when it starts."""
+def _initialize(preprocessor: Preprocessor) -> None:
+    global _preprocessor
+    _preprocessor = preprocessor
+    prepare_worker()
 
 
-def _start(preparation: Preprocessor) -> None:
-    global _preparation
-    _preparation = preparation
-    start_worker()
-
-
-def start_worker() -> None:
-    """What every process that prepares images does first."""
-    single_threaded()
-    _ignore_interrupts()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C reaches the whole group of processes: the parent decides what it means."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _preprocess(task: Task) -> PreprocessedImage | FailedImage:
+    return _preprocessor.preprocess_file(task.path, task.name)
 
 
 def _end_with_parent() -> None:
@@ -145,7 +159,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _prepare(task: Task) -> Prepared:
-    return _preparation.file(*task)

@@ -7,18 +7,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from detector.bundles.bundle import Bundle, pack
+from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Recipe
 from detector.bundles.model_card import WEIGHTS, read_member, read_multibox, recipe_of
-from detector.commands.options import DONE, Arguments, add_action, main, parser
+from detector.bundles.pack import pack
+from detector.commands.options import DONE, Arguments, add_action, main, make_parser
+from detector.common.config import describe_error, read_toml, validate
 from detector.errors import FormatError, SettingsError
-from detector.settings import check, describe, read_toml
 
 
 def command(arguments: Arguments = None) -> int:
     """The entry point; returns the exit code."""
-    made = parser("detector-bundle", "Show, verify and make bundles.")
-    actions = made.add_subparsers(metavar="show|verify|pack", required=True)
+    parser = make_parser("detector-bundle", "Show, verify and make bundles.")
+    actions = parser.add_subparsers(metavar="show|verify|pack", required=True)
 
     show = add_action(actions, "show", _show, "what is in a bundle")
     verify = add_action(actions, "verify", _verify, "check a bundle's files")
@@ -37,7 +38,7 @@ def command(arguments: Arguments = None) -> int:
     add("--weights", type=Path, nargs="+", metavar="FILE", help="with --config: one for a member")
     add("--out", type=Path, required=True, metavar="DIR", help="the bundle; must not exist")
 
-    parsed = made.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     return main(parsed.action, parsed)
 
 
@@ -67,9 +68,8 @@ def _pack(arguments: argparse.Namespace) -> int:
         weights = [folder / WEIGHTS for folder in arguments.members]
         multibox = arguments.multibox and arguments.multibox / WEIGHTS
     else:
-        content = read_toml(arguments.config)
-        check(Recipe, content, str(arguments.config))
-        recipe, weights = Recipe.model_validate(content), arguments.weights or []
+        recipe = validate(Recipe, read_toml(arguments.config), str(arguments.config))
+        weights = arguments.weights or []
         multibox = arguments.multibox
     bundle = pack(arguments.out, recipe, weights, multibox)
     print(f"{bundle.directory}: made and verified, sha256 {bundle.sha256}")
@@ -88,7 +88,7 @@ def _recipe_of_members(arguments: argparse.Namespace) -> Recipe:
     try:
         return recipe_of(members, multibox, name=name, version=version, notes=notes)
     except ValidationError as error:
-        raise SettingsError(f"--name {name}: {describe(error, Recipe)}") from error
+        raise SettingsError(f"--name {name}: {describe_error(error, Recipe)}") from error
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`detector-eval`: how good are detections, or a classifier?"""
+"""`detector-eval`: score detections, proposals, or a classifier."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import argparse
 import json
 import os
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from detector.batch.inputs import Input
-from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.bundles.bundle import Bundle
 from detector.commands import tables
 from detector.commands.options import (
@@ -21,26 +19,23 @@ from detector.commands.options import (
     SOME_FAILED,
     Arguments,
     add_detector_options,
-    at_least_1,
+    load_detector,
     main,
-    name_failures,
-    parser,
+    make_parser,
+    positive_integer,
+    print_failures,
+    progress_bars,
+    read_settings,
 )
-from detector.commands.progress_bar import ProgressBar
 from detector.common.atomic_io import atomic_write
-from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import compare
-from detector.formats.proposals import ProposalsFile
+from detector.evaluation.proposing import ProposedImages, propose, read_proposals
 from detector.formats.records import Failure
-from detector.images import load
 from detector.settings import Settings
-from proposals import METHODS, Proposals
-
-if TYPE_CHECKING:
-    from proposals.multibox import MultiBox
+from proposals import METHODS
 
 RULES = ("coco", "voc2007", "voc2012")
 
@@ -49,6 +44,8 @@ ONLY_WITH = {
     "weights": "classification", "labels": "classification", "crops": "classification",
     "members": "classification",
 }  # fmt: skip
+"""Options that need another option."""
+
 NOT_WITH = {
     "classification": (
         "data_root", "images", "detections", "out", "overwrite", "workers", "compare",
@@ -58,57 +55,51 @@ NOT_WITH = {
     "detections": ("out", "overwrite", "workers", "bundle"),
     "coco": ("data_root",),
 }  # fmt: skip
-"""Which options need others, and which would have no effect."""
+"""Options that have no effect beside another option."""
 
 
 def command(arguments: Arguments = None) -> int:
-    """The entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     return main(_evaluate, _parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser("detector-eval", "Score detections, or a classifier, against the truth.")
-    add = made.add_argument_group("the truth, one of").add_argument
+    parser = make_parser("detector-eval", "Score detections, or a classifier, on ground truth.")
+    add = parser.add_argument_group("ground truth, one of").add_argument
     add("--ilsvrc-det", choices=("val", "val1", "val2"), help="ILSVRC DET's validation set")
     add("--voc", type=int, choices=(2007, 2010, 2012), help="PASCAL VOC's tree and its rule")
     add("--coco", type=Path, metavar="ANNOTATIONS.json", help="a file in COCO's format")
     add("--classification", type=Path, metavar="DIR", help="images in a folder for each class")
 
-    add = made.add_argument_group("about the truth").add_argument
+    add = parser.add_argument_group("about the ground truth").add_argument
     add("--data-root", type=Path, metavar="DIR", help="the tree ($ILSVRC_ROOT, $VOC_ROOT)")
     add("--devkit", type=Path, metavar="DIR", help="ILSVRC's kit: lists, blacklist, ground truth")
-    add("--shared-classes", action="store_true", help="ILSVRC: the mean over those known first")
+    add("--shared-classes", action="store_true", help="ILSVRC: the mean over known classes first")
     add("--split", default="val", metavar="NAME", help="VOC: the list of images (val)")
     add("--rule", choices=RULES, help="COCO: how detections are scored")
     add("--images", type=Path, metavar="DIR", help="where the images are (default: by the truth)")
 
-    add = made.add_argument_group("what is scored").add_argument
+    add = parser.add_argument_group("what is scored").add_argument
     add("--detections", type=Path, metavar="FILE", help="these (default: detect first)")
     add("--out", type=Path, metavar="FILE", help="detections it makes (ANNOTATIONS.dets.json)")
-    add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
+    add("--workers", type=positive_integer, metavar="N", help="processes for proposals (cores - 1)")
     add("--overwrite", action="store_true", help="detect in all images again")
-    add("--compare", type=Path, metavar="FILE", help="other detections on the same truth")
-    add("--proposals", metavar="FILE|ENGINE", help="how well proposals cover the truth's objects")
+    add("--compare", type=Path, metavar="FILE", help="other detections on the same ground truth")
+    add("--proposals", metavar="FILE|METHOD", help="how well proposals cover the objects")
 
-    add = made.add_argument_group("with --classification").add_argument
+    add = parser.add_argument_group("with --classification").add_argument
     add("--weights", type=Path, nargs="+", metavar="FILE", help="GoogLeNets")
     add("--labels", type=Path, metavar="FILE", help="a class a line")
-    add(
-        "--crops",
-        type=int,
-        nargs="+",
-        choices=(1, 10, 144),
-        default=[1],
-        help="crops of an image, a row of the table for each number",
-    )
-    add("--members", type=at_least_1, metavar="N", help="the first N networks only")
+    crops = "crops of an image, a row of the table for each number"
+    add("--crops", type=int, nargs="+", choices=(1, 10, 144), default=[1], help=crops)
+    add("--members", type=positive_integer, metavar="N", help="the first N networks only")
 
-    add = made.add_argument_group("results").add_argument
+    add = parser.add_argument_group("results").add_argument
     add("--json", type=Path, metavar="FILE", help="write the scores with full precision")
     add("--report", type=Path, metavar="DIR", help="write a page that explains the score")
-    add_detector_options(made)
-    made.set_defaults(goes_on="the same command goes on from here")
-    return made
+    add_detector_options(parser)
+    parser.set_defaults(how_to_continue="the same command goes on from here")
+    return parser
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
@@ -171,6 +162,7 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     if path is None:
         path = arguments.out or Path(f"{benchmark.name}.dets.json")
         failures = _detect(arguments, benchmark, path)
+
     detections = benchmark.read(path)
     score, ranked = benchmark.evaluate(detections)
     if arguments.shared_classes and not score.figures.get("shared"):
@@ -181,21 +173,22 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
         other = benchmark.evaluate(benchmark.read(arguments.compare))
         comparison = compare((score, ranked), other, benchmark.ap)
         content["compare"] = comparison.to_json()
+
     _write_json(arguments, content)
     if arguments.report:
         from detector.evaluation import report
 
-        photos = arguments.images or benchmark.photos
         report.write(
             arguments.report,
             benchmark,
             detections.found,
             score,
             ranked,
-            photos=photos,
+            photos=arguments.images or benchmark.photos,
             comparison=comparison,
         )
-    name_failures(failures)
+
+    print_failures(failures)
     if inverted := score.figures.get("inverted_boxes"):
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
     if not arguments.quiet:
@@ -209,95 +202,111 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     return SOME_FAILED if failures else DONE
 
 
-def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
-    truth = benchmark.truth
-    failures: Sequence[Failure] = ()
-    seconds = None
-    if arguments.proposals in METHODS:
-        from detector.backends.pytorch import choose_device, choose_precision
-
-        choice = {"engine": arguments.proposals}
-        bundle = Bundle.load(arguments.bundle)
-        settings = _settings(arguments, bundle).replace(proposals=choice)
-        photos, failures = gather(
-            truth.images,
-            _photos(arguments, benchmark),
-            settings.proposals,
-            cache_path(Path(), settings.proposals),
-            workers=arguments.workers,
-            show_progress=lambda total, unit: ProgressBar(total, unit=unit, quiet=arguments.quiet),
-        )
-        seconds = sum(photo.seconds for photo in photos) / max(1, len(photos))
-        found = [(photo.image, photo.proposals) for photo in photos]
-        device = choose_device(arguments.device)
-        precision = choose_precision(settings.classifier.precision, device)
-        if multibox := bundle.multibox(
-            settings.multibox.count, device, precision, arguments.backend
-        ):
-            found, more = _with_multibox(photos, multibox, arguments)
-            seconds += more
-    else:
-        path = Path(arguments.proposals)
-        if not path.is_file():
-            raise SettingsError(
-                f"--proposals {path}: is no file and no engine; engines are {', '.join(METHODS)}"
-            )
-        file = ProposalsFile(path)
-        found = [(i, file.get(i.file, i.width, i.height)) for i in truth.images]
-    name_failures(failures)
-    if not found:
-        raise SettingsError("there is no photo to evaluate proposals on")
-    with ProgressBar(len(found), unit="image", quiet=arguments.quiet) as progress:
-        qualities = proposals.evaluate(found, seconds, progress)
-    _write_json(arguments, proposals.to_json(qualities, len(found)))
-    if not arguments.quiet:
-        tables.print_proposals(qualities, len(found))
-    return SOME_FAILED if failures else DONE
-
-
-def _with_multibox(
-    photos: Sequence[Photo], multibox: MultiBox, arguments: argparse.Namespace
-) -> tuple[list[tuple[AnnotatedImage, Proposals]], float]:
-    """The engine's proposals merged with MultiBox's, and the seconds an image that those took."""
-    from proposals.merge import merge
-
-    found, seconds = [], 0.0
-    with ProgressBar(len(photos), unit="image", quiet=arguments.quiet) as progress:
-        for number, photo in enumerate(photos, start=1):
-            image = load(photo.file)
-            started = time.perf_counter()
-            found.append((photo.image, merge(photo.proposals, multibox(image))))
-            seconds += time.perf_counter() - started
-            progress(number, number)
-    return found, seconds / max(1, len(photos))
-
-
 def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> Sequence[Failure]:
-    """Detect in the images of a ground truth; returns those that could not be used."""
+    """Detect in the images of the ground truth, and return those that could not be used."""
     from detector.batch.local_executor import LocalExecutor
     from detector.batch.outputs import Outputs
     from detector.batch.runner import run
-    from detector.detector import Detector
 
-    truth, folder = benchmark.truth, _photos(arguments, benchmark)
+    folder = _image_folder(arguments, benchmark)
     bundle = Bundle.load(arguments.bundle)
     settings = _settings(arguments, bundle)
-    inputs = sorted(Input(image.file, folder / image.file) for image in truth.images)
-    with (
-        Detector(bundle, settings, device=arguments.device, backend=arguments.backend) as detector,
-        ProgressBar(len(inputs), unit="image", quiet=arguments.quiet) as progress,
-    ):
+    inputs = sorted(Input(image.file, folder / image.file) for image in benchmark.truth.images)
+    with load_detector(arguments, bundle, settings) as detector:
         summary = run(
             LocalExecutor(detector, workers=arguments.workers),
             inputs,
             Outputs(out, reads=(arguments.coco,) if arguments.coco else ()),
             overwrite=arguments.overwrite,
-            progress=progress,
+            show_progress=progress_bars(quiet=arguments.quiet),
         )
     return summary.failures
 
 
-def _photos(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
+def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
+    proposed = _propose(arguments, benchmark)
+    print_failures(proposed.failures)
+    if not proposed.images:
+        raise SettingsError("there is no photo to evaluate proposals on")
+
+    show_progress = progress_bars(quiet=arguments.quiet)
+    with show_progress(len(proposed.images), "image") as progress:
+        qualities = proposals.evaluate(proposed.images, proposed.seconds, progress)
+    _write_json(arguments, proposals.to_json(qualities, len(proposed.images)))
+    if not arguments.quiet:
+        tables.print_proposals(qualities, len(proposed.images))
+    return SOME_FAILED if proposed.failures else DONE
+
+
+def _propose(arguments: argparse.Namespace, benchmark: Benchmark) -> ProposedImages:
+    """Read the proposals of a file, or run a proposal method and MultiBox."""
+    images = benchmark.truth.images
+    if arguments.proposals not in METHODS:
+        path = Path(arguments.proposals)
+        if not path.is_file():
+            raise SettingsError(
+                f"--proposals {path}: is no file and no engine; engines are {', '.join(METHODS)}"
+            )
+        return read_proposals(images, path)
+
+    from detector.detector import resolve_runtime
+    from detector.networks import load_multibox
+
+    bundle = Bundle.load(arguments.bundle)
+    settings = _settings(arguments, bundle).replace(proposals={"engine": arguments.proposals})
+    multibox = None
+    if settings.multibox.count > 0:
+        runtime = resolve_runtime(
+            bundle, settings, device=arguments.device, backend=arguments.backend
+        )
+        multibox = load_multibox(bundle, runtime)
+    return propose(
+        images,
+        _image_folder(arguments, benchmark),
+        settings,
+        multibox,
+        workers=arguments.workers,
+        show_progress=progress_bars(quiet=arguments.quiet),
+    )
+
+
+def _evaluate_classification(arguments: argparse.Namespace) -> int:
+    if not (arguments.weights and arguments.labels):
+        raise SettingsError("--classification needs --weights FILE and --labels FILE")
+    files = arguments.weights[: arguments.members]
+    if arguments.members and len(files) < arguments.members:
+        raise SettingsError(f"--members {arguments.members}: --weights has {len(files)} files")
+
+    from detector.bundles.manifest import Normalisation
+    from detector.evaluation.classification import find_labelled, read_labels, table
+    from detector.evaluation.classifiers import load_classifiers
+    from detector.runtime import Runtime
+
+    labels = read_labels(arguments.labels)
+    images = find_labelled(arguments.classification, labels)
+    settings = Settings.read(config=arguments.config, assignments=arguments.assignments)
+    runtime = Runtime.resolve(
+        device=arguments.device,
+        backend=arguments.backend,
+        precision=settings.classifier.precision,
+    )
+    members = load_classifiers(files, len(labels), runtime)
+
+    show_progress = progress_bars(quiet=arguments.quiet)
+    with show_progress(len(images) * len(arguments.crops), "image") as progress:
+        rows = table(members, Normalisation(), images, arguments.crops, progress)
+    content = {
+        "images": len(images),
+        "precision": runtime.precision,
+        "rows": [asdict(row) for row in rows],
+    }
+    _write_json(arguments, content)
+    if not arguments.quiet:
+        tables.print_classification(rows, len(images), runtime.precision)
+    return DONE
+
+
+def _image_folder(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
     folder: Path | None = arguments.images or benchmark.photos
     if folder is None:
         raise SettingsError("--data-root DIR (or $ILSVRC_ROOT) is needed: it has the photos")
@@ -307,52 +316,7 @@ def _photos(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
-    return Settings.read(
-        preset=arguments.preset,
-        config=arguments.config,
-        assignments=arguments.assignments,
-        base=bundle.manifest.settings,
-        scoring=True,
-    )
-
-
-def _evaluate_classification(arguments: argparse.Namespace) -> int:
-    if not (arguments.weights and arguments.labels):
-        raise SettingsError("--classification needs --weights FILE and --labels FILE")
-
-    from detector.backends.choice import make_backend
-    from detector.backends.pytorch import choose_device, choose_precision
-    from detector.bundles.manifest import Normalisation
-    from detector.evaluation.classification import (
-        CROP_SIZE,
-        find_labelled,
-        read_labels,
-        table,
-    )
-    from detector.models.googlenet import GoogLeNet
-    from detector.models.weights import load_weights, read_weights
-
-    files = arguments.weights[: arguments.members]
-    if arguments.members and len(files) < arguments.members:
-        raise SettingsError(f"--members {arguments.members}: --weights has {len(files)} files")
-    labels = read_labels(arguments.labels)
-    images = find_labelled(arguments.classification, labels)
-    settings = Settings.read(config=arguments.config, assignments=arguments.assignments)
-    device = choose_device(arguments.device)
-    precision = choose_precision(settings.classifier.precision, device)
-    members = []
-    for file in files:
-        network = GoogLeNet(len(labels), crop_size=CROP_SIZE).eval()
-        load_weights(network, read_weights(file), file)
-        members.append(make_backend(arguments.backend, network, CROP_SIZE, device, precision))
-    total = len(images) * len(arguments.crops)
-    with ProgressBar(total, unit="image", quiet=arguments.quiet) as progress:
-        rows = table(members, Normalisation(), images, arguments.crops, progress)
-    content = {"images": len(images), "precision": precision, "rows": [asdict(r) for r in rows]}
-    _write_json(arguments, content)
-    if not arguments.quiet:
-        tables.print_classification(rows, len(images), precision)
-    return DONE
+    return read_settings(arguments, bundle, scoring=True)
 
 
 def _write_json(arguments: argparse.Namespace, content: Any) -> None:

@@ -1,4 +1,4 @@
-"""What all commands have in common: their options, and what an error or an interruption does."""
+"""What all commands share: their options, and how errors and interruptions end them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from detector import __version__
+from detector.bundles.bundle import Bundle
+from detector.commands.progress_bar import ProgressBar
+from detector.common.progress import ShowProgress
 from detector.errors import DetectorError
 from detector.formats.records import Failure
-from detector.settings import PRESETS
+from detector.settings import PRESETS, Settings
 
-DONE, SOME_FAILED, WRONG_CALL, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes."""
+if TYPE_CHECKING:
+    from detector.detector import Detector
+
+DONE = 0
+SOME_FAILED = 1
+WRONG_CALL = 2
+INTERRUPTED = 130
 
 Arguments = Sequence[str] | None
-"""Of a command line, without the command's own name; None means the process's."""
+"""Arguments without argv[0]; None means `sys.argv[1:]`."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, as all others are."""
+    """A parser whose errors are one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Print the message and end."""
+        """Print the message and exit."""
         self.exit(WRONG_CALL, f"error: {message}; --help lists what is allowed\n")
 
 
-def parser(name: str, description: str) -> Parser:
-    """A parser with the options that every command has."""
-    made = Parser(prog=name, description=description, allow_abbrev=False)
-    made.set_defaults(goes_on="")
-    _add_common_options(made, default=False)
-    made.add_argument("--version", action="version", version=f"{name} {__version__}")
-    return made
+def make_parser(name: str, description: str) -> Parser:
+    """Return a parser with the options that every command has."""
+    parser = Parser(prog=name, description=description, allow_abbrev=False)
+    parser.set_defaults(how_to_continue="")
+    _add_common_options(parser, default=False)
+    parser.add_argument("--version", action="version", version=f"{name} {__version__}")
+    return parser
 
 
 def add_action(
@@ -47,41 +55,42 @@ def add_action(
     action: Callable[[argparse.Namespace], int],
     description: str,
 ) -> Parser:
-    """The parser of one of a command's actions, with the options that every command has."""
-    made = actions.add_parser(name, help=description, description=description, allow_abbrev=False)
-    made.set_defaults(action=action)
-    _add_common_options(made, default=argparse.SUPPRESS)  # what stands before the action counts
-    return made
+    """Return the parser of one action of a command, with the options that every command has."""
+    parser = actions.add_parser(name, help=description, description=description, allow_abbrev=False)
+    parser.set_defaults(action=action)
+    # An option that stands before the action must not be reset by the action's default.
+    _add_common_options(parser, default=argparse.SUPPRESS)
+    return parser
 
 
-def _add_common_options(to: Parser, *, default: bool | str) -> None:
-    for option, text in (
+def _add_common_options(parser: Parser, *, default: bool | str) -> None:
+    for option, description in (
         ("--quiet", "print errors only"),
         ("--debug", "show where an error came from"),
     ):
-        to.add_argument(option, action="store_true", default=default, help=text)
+        parser.add_argument(option, action="store_true", default=default, help=description)
 
 
-def add_detector_options(to: argparse.ArgumentParser) -> None:
-    """The options that choose a detector and its settings."""
-    group = to.add_argument_group("detector")
+def add_detector_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose a detector and its settings."""
+    group = parser.add_argument_group("detector")
     add = group.add_argument
     add("--bundle", metavar="DIR|NAME", help="networks and classes (default: voc20)")
     add("--preset", default="default", metavar="NAME", help=f"settings: {', '.join(PRESETS)}")
-    add("--config", type=Path, metavar="FILE.toml", help="settings laid over the preset's")
+    add("--config", type=Path, metavar="FILE.toml", help="settings that override the preset's")
     add_backend_option(group)
     add_settings_options(group)
 
 
-def add_backend_option(to: argparse._ActionsContainer) -> None:
-    """What runs the networks that classify."""
+def add_backend_option(parser: argparse._ActionsContainer) -> None:
+    """Add the option that chooses the library which runs the classifiers."""
     names = ("auto", "torch", "openvino")
-    to.add_argument("--backend", choices=names, default="auto", help="what runs the networks")
+    parser.add_argument("--backend", choices=names, default="auto", help="what runs the networks")
 
 
-def add_settings_options(to: argparse._ActionsContainer) -> None:
-    """The options about settings, and where networks run, that training has as well."""
-    add = to.add_argument
+def add_settings_options(parser: argparse._ActionsContainer) -> None:
+    """Add the options about settings and devices, which training has as well."""
+    add = parser.add_argument
     add(
         "--set",
         action="append",
@@ -91,14 +100,40 @@ def add_settings_options(to: argparse._ActionsContainer) -> None:
         help="one setting; may be repeated",
     )
     add("--device", default="auto", metavar="auto|cpu|cuda[:N]", help="where the networks run")
-    add("--print-config", action="store_true", help="print the settings in force, and end")
+    add("--print-config", action="store_true", help="print the resulting settings and exit")
 
 
-def at_least_1(text: str) -> int:
-    """The type of options that count something.
+def read_settings(
+    arguments: argparse.Namespace, bundle: Bundle, *, scoring: bool = False
+) -> Settings:
+    """Return the settings that the options choose; see `Settings.read`."""
+    return Settings.read(
+        preset=arguments.preset,
+        config=arguments.config,
+        assignments=arguments.assignments,
+        base=bundle.manifest.settings,
+        scoring=scoring,
+    )
+
+
+def load_detector(arguments: argparse.Namespace, bundle: Bundle, settings: Settings) -> Detector:
+    """Load the networks that the settings need, on the device and backend of the options."""
+    from detector.detector import Detector, load_networks, resolve_runtime
+
+    runtime = resolve_runtime(bundle, settings, device=arguments.device, backend=arguments.backend)
+    return Detector(load_networks(bundle, settings, runtime), settings)
+
+
+def progress_bars(*, quiet: bool) -> ShowProgress:
+    """Return what shows progress on stderr."""
+    return lambda total, unit: ProgressBar(total, unit=unit, quiet=quiet)
+
+
+def positive_integer(text: str) -> int:
+    """Parse the value of an option that counts something.
 
     Raises:
-        argparse.ArgumentTypeError: it is not a whole number from 1 on.
+        argparse.ArgumentTypeError: It is not a whole number of at least 1.
     """
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
@@ -106,27 +141,35 @@ def at_least_1(text: str) -> int:
 
 
 def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
-    """Run a command: errors become one line, an interruption a notice, both an exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    """Run a command and return its exit code; an error becomes one line on stderr."""
+    _set_up_process()
     try:
         return command(arguments)
-    except BrokenPipeError:  # nobody reads on, as in `detector-bundle show | head`
+    except BrokenPipeError:  # the reader has gone, as in `detector-bundle show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_CALL
     except (DetectorError, OSError, KeyboardInterrupt) as error:
         if arguments.debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
-            print(": ".join(filter(None, ("interrupted", arguments.goes_on))), file=sys.stderr)
+            message = ": ".join(filter(None, ("interrupted", arguments.how_to_continue)))
+            print(message, file=sys.stderr)
             return INTERRUPTED
         print(f"error: {error}", file=sys.stderr)
         return WRONG_CALL
 
 
-def name_failures(failures: Iterable[Failure]) -> None:
-    """A line on stderr for each image that could not be used."""
+def _set_up_process() -> None:
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # PyTorch's waiting threads sleep instead of spinning, because worker processes need the same
+    # cores. It has an effect only before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def print_failures(failures: Iterable[Failure]) -> None:
+    """Print a line to stderr for each image that could not be used."""
     for failure in failures:
         print(f"failed: {failure.file}: {failure.message}", file=sys.stderr)

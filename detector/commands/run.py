@@ -1,4 +1,4 @@
-"""`detector-run`: the objects in a folder of photos."""
+"""`detector-run`: find the objects in a folder of images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from detector.commands.options import (
     SOME_FAILED,
     Arguments,
     add_detector_options,
-    at_least_1,
+    load_detector,
     main,
-    name_failures,
-    parser,
+    make_parser,
+    positive_integer,
+    print_failures,
+    progress_bars,
+    read_settings,
 )
-from detector.commands.progress_bar import ProgressBar
 from detector.common.atomic_io import atomic_write
 from detector.drawing import MINIMUM_SCORE
 from detector.errors import SettingsError
@@ -33,36 +35,42 @@ from detector.formats.image_lists import ImageList
 from detector.settings import Settings
 
 if TYPE_CHECKING:
-    from detector.batch.local_executor import Executor
+    from detector.batch.executor import Executor
     from detector.batch.runner import Summary
 
 
 def command(arguments: Arguments = None) -> int:
-    """The entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     return main(_run, _parser().parse_args(arguments))
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser("detector-run", "Find the objects in photos and write them to a file.")
-    add = made.add_argument
+    parser = make_parser("detector-run", "Find the objects in images and write them to a file.")
+    add = parser.add_argument
+
+    # Input and output.
     add("--images", nargs="+", metavar="PATH", default=[], help="folder, file, glob or @list.txt")
     add("--out", type=Path, metavar="FILE", help="detections; FILE.journal keeps what is finished")
     add("--format", choices=tuple(FORMATS), default="native", help="voc and yolo make a folder")
     add("--image-list", type=Path, metavar="FILE", help="annotation JSON or val.txt: images' ids")
-    add("--score-threshold", type=float, metavar="P", help="report scores of P and more")
-    add("--max-detections", type=int, metavar="N", help="report the best N of each image")
-    add("--classes", metavar="A,B", help="report these classes")
-    drawn = f"photos with boxes of score {MINIMUM_SCORE} and more"
+    drawn = f"images with boxes of score {MINIMUM_SCORE} and more"
     add("--visualize", type=Path, metavar="DIR", help=drawn)
     add("--proposals-out", type=Path, metavar="FILE", help="write all proposals (JSON lines)")
     add("--proposals-in", type=Path, metavar="FILE", help="use these proposals")
-    add("--engine", choices=("local", "ray"), default="local", help="this machine, or a cluster")
-    add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores - 1)")
     add("--stats", type=Path, metavar="FILE", help="write times and rates (JSON)")
-    add("--overwrite", action="store_true", help="do all images again")
-    add_detector_options(made)
-    made.set_defaults(goes_on="the same command goes on from here")
-    return made
+    add("--overwrite", action="store_true", help="compute all images again")
+
+    # Which detections are reported.
+    add("--score-threshold", type=float, metavar="P", help="report scores of P and more")
+    add("--max-detections", type=int, metavar="N", help="report the best N of each image")
+    add("--classes", metavar="A,B", help="report these classes")
+
+    # Where the work is done.
+    add("--engine", choices=("local", "ray"), default="local", help="this machine, or a cluster")
+    add("--workers", type=positive_integer, metavar="N", help="processes for proposals (cores - 1)")
+    add_detector_options(parser)
+    parser.set_defaults(how_to_continue="the same command goes on from here")
+    return parser
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -73,74 +81,78 @@ def _run(arguments: argparse.Namespace) -> int:
         return DONE
     if not arguments.images or arguments.out is None:
         raise SettingsError("--images PATH… and --out FILE are needed")
+
     leave_out = [arguments.visualize] if arguments.visualize else []
     inputs = find_images(arguments.images, leave_out=leave_out)
     image_list = ImageList.read(arguments.image_list) if arguments.image_list else None
+    outputs = _outputs(arguments)
 
     from detector.batch.runner import run
 
-    lists = [Path(pattern[1:]) for pattern in arguments.images if pattern.startswith("@")]
-    read = [arguments.image_list, arguments.proposals_in, arguments.config, *lists]
-    outputs = Outputs(
-        arguments.out,
-        arguments.format,
-        arguments.proposals_out,
-        arguments.visualize,
-        arguments.stats,
-        tuple(path for path in read if path is not None),
-    )
-    with (
-        _engine(arguments, bundle, settings) as engine,
-        ProgressBar(len(inputs), unit="image", quiet=arguments.quiet) as progress,
-    ):
+    with _executor(arguments, bundle, settings) as executor:
         summary = run(
-            engine,
+            executor,
             inputs,
             outputs,
             image_list=image_list,
             overwrite=arguments.overwrite,
-            progress=progress,
+            show_progress=progress_bars(quiet=arguments.quiet),
         )
     _report(arguments, summary)
     return SOME_FAILED if summary.failures else DONE
 
 
+def _outputs(arguments: argparse.Namespace) -> Outputs:
+    lists = [Path(pattern[1:]) for pattern in arguments.images if pattern.startswith("@")]
+    reads = [arguments.image_list, arguments.proposals_in, arguments.config, *lists]
+    return Outputs(
+        arguments.out,
+        arguments.format,
+        proposals=arguments.proposals_out,
+        pictures=arguments.visualize,
+        stats=arguments.stats,
+        reads=tuple(path for path in reads if path is not None),
+    )
+
+
 @contextmanager
-def _engine(
+def _executor(
     arguments: argparse.Namespace, bundle: Bundle, settings: Settings
 ) -> Iterator[Executor]:
-    given, workers = arguments.proposals_in, arguments.workers
-    where = {"device": arguments.device, "backend": arguments.backend}
     if arguments.engine == "ray":
         from detector.batch.ray_executor import RayExecutor
 
-        with RayExecutor(bundle, settings, given=given, workers=workers, **where) as engine:
-            yield engine
+        with RayExecutor(
+            bundle,
+            settings,
+            device=arguments.device,
+            backend=arguments.backend,
+            proposals_file=arguments.proposals_in,
+            workers=arguments.workers,
+        ) as ray_executor:
+            yield ray_executor
     else:
         from detector.batch.local_executor import LocalExecutor
-        from detector.detector import Detector
 
-        with Detector(bundle, settings, **where) as detector:
-            yield LocalExecutor(detector, given=given, workers=workers)
+        with load_detector(arguments, bundle, settings) as detector:
+            yield LocalExecutor(
+                detector, proposals_file=arguments.proposals_in, workers=arguments.workers
+            )
 
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
-    settings = Settings.read(
-        preset=arguments.preset,
-        config=arguments.config,
-        assignments=arguments.assignments,
-        base=bundle.manifest.settings,
-    )
-    given = {
+    options = {
         "score_threshold": arguments.score_threshold,
         "max_detections": arguments.max_detections,
         "classes": arguments.classes and [name.strip() for name in arguments.classes.split(",")],
     }
-    return settings.replace(detections={k: v for k, v in given.items() if v is not None})
+    given = {key: value for key, value in options.items() if value is not None}
+    return read_settings(arguments, bundle).replace(detections=given)
 
 
 def _report(arguments: argparse.Namespace, summary: Summary) -> None:
-    stats = {
+    """Write the statistics, and print the failures and a summary."""
+    statistics = {
         "images": summary.images,
         "resumed": summary.resumed,
         "computed": summary.computed,
@@ -152,8 +164,9 @@ def _report(arguments: argparse.Namespace, summary: Summary) -> None:
     }
     if arguments.stats:
         with atomic_write(arguments.stats) as file:
-            file.write(json.dumps(stats, indent=2).encode() + b"\n")
-    name_failures(summary.failures)
+            file.write(json.dumps(statistics, indent=2).encode() + b"\n")
+
+    print_failures(summary.failures)
     if arguments.quiet:
         return
     rate = summary.computed / summary.wall_seconds if summary.wall_seconds else 0.0
@@ -167,12 +180,12 @@ def _report(arguments: argparse.Namespace, summary: Summary) -> None:
 
 
 def _peak_memory() -> int:
-    """The most bytes that this process or one of its workers has held at once."""
+    """Return the most bytes that this process or one of its workers held at the same time."""
     peak = max(
         resource.getrusage(who).ru_maxrss
         for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     )
-    return peak if sys.platform == "darwin" else peak * 1024
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, else KiB
 
 
 if __name__ == "__main__":

@@ -16,17 +16,17 @@ from detector.commands.options import (
     add_action,
     add_backend_option,
     add_settings_options,
-    at_least_1,
     main,
-    name_failures,
-    parser,
+    make_parser,
+    positive_integer,
+    print_failures,
 )
 from detector.commands.progress_bar import ProgressBar
+from detector.common.config import Frozen, parse_assignment, read_toml, validate_layers
 from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError, SettingsError
 from detector.formats.records import Failure
-from detector.settings import Frozen, layered, parse_assignment, read_toml
 
 if TYPE_CHECKING:
     from detector.common.progress import ShowProgress
@@ -39,7 +39,7 @@ TREES = {"voc": voc, "ilsvrc": ilsvrc}
 
 def command(arguments: Arguments = None) -> int:
     """The entry point; returns the exit code."""
-    made = parser("detector-train", "Train networks on photos of one's own.")
+    made = make_parser("detector-train", "Train networks on photos of one's own.")
     actions = made.add_subparsers(metavar="regions|multibox|classifier", required=True)
 
     regions = add_action(actions, "regions", _regions, "a bundle's member, from annotated photos")
@@ -56,7 +56,7 @@ def command(arguments: Arguments = None) -> int:
     add_backend_option(regions)
     add = regions.add_argument
     add("--cache", type=Path, metavar="DIR", help="where proposals are kept (beside --out)")
-    add("--workers", type=at_least_1, metavar="N", help="processes for proposals (cores)")
+    add("--workers", type=positive_integer, metavar="N", help="processes for proposals (cores)")
     add("--objects", metavar="PATH|NAME", help="more data, of which only objects are trained on")
     add("--objects-images", type=Path, metavar="DIR", help="where its photos are")
 
@@ -76,7 +76,7 @@ def command(arguments: Arguments = None) -> int:
         add("--resume", action="store_true", help="go on from the checkpoint in --out, if any")
         add("--seed", type=_seed, default=0, metavar="N", help="of all that is random")
         add_settings_options(action)
-        action.set_defaults(goes_on="the same command with --resume goes on from here")
+        action.set_defaults(how_to_continue="the same command with --resume goes on from here")
 
     parsed = made.parse_args(arguments)
     return main(parsed.action, parsed)
@@ -178,7 +178,7 @@ def _classifier(arguments: argparse.Namespace) -> int:
 
 def _end(arguments: argparse.Namespace, steps: int, score: str, skipped: Sequence[Failure]) -> int:
     """Say what was done; returns the exit code."""
-    name_failures(skipped)
+    print_failures(skipped)
     if not arguments.quiet:
         print(f"{arguments.out}: trained for {steps} steps")
         if score:
@@ -199,7 +199,7 @@ def _settings(model: type[Settings], arguments: argparse.Namespace) -> Settings:
     layers = [(f"--set {text}", parse_assignment(text)) for text in arguments.assignments]
     if arguments.config:
         layers.insert(0, (str(arguments.config), read_toml(arguments.config)))
-    return layered(model, layers)
+    return validate_layers(model, layers)
 
 
 def _shipped_weights() -> Path:

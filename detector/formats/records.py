@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from detector.results import Detection
+from detector.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,14 @@ class Header:
     bundle: Mapping[str, str]
     settings: Mapping[str, Any]
     classes: tuple[str, ...]
+
+    @classmethod
+    def of_bundle(
+        cls, name: str, sha256: str, settings: Settings, classes: tuple[str, ...]
+    ) -> Header:
+        """Return the header of a run with a bundle of this name and digest."""
+        bundle = {"name": name, "sha256": sha256}
+        return cls(bundle, settings.model_dump(mode="json"), classes)
 
 
 @dataclass(frozen=True)

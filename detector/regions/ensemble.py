@@ -1,42 +1,50 @@
-"""The region classifier: every member looks at every proposal, and their softmaxes are averaged."""
+"""The region classifier: members look at the regions, and their probabilities are averaged.
+
+Letters of shapes: N regions of an image, R regions of all images, S the crop's side.
+"""
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Literal
+from contextlib import closing
+from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from detector.backends import Backend
+from detector.backends import Backend, Crops, DeviceImage
 from detector.bundles.manifest import Normalisation, Warp
 from detector.common.prefetcher import Prefetcher
 from detector.regions.cascade import Cascade
-from detector.regions.crops import Pixels, cut, normalise
+from detector.regions.crops import normalise
 from proposals import Image
 from proposals.types import Boxes
 
 logger = logging.getLogger(__name__)
 
 
+class Regions(NamedTuple):
+    """The regions of one image."""
+
+    image: Image
+    """RGB `uint8 [H, W, 3]`."""
+    boxes: Boxes
+    """`float32 [N, 4]`, whole pixels inside the image."""
+
+
 class Ensemble:
-    """Networks that share classes and an input normalisation.
+    """Networks that share their classes and input normalisation.
 
     Args:
-        members: each member's backend and the shape of its crops.
-        normalisation: of the pixels.
-        classes: number of outputs, background included.
-        batch_size: crops to a batch. The last one is filled up with grey crops, to this size or
-            to the backend's whole parts. After an out-of-memory error it is halved, for good.
-        cascade: says which regions the next member is asked about; of the others the mean so far
-            stands. Without it all are asked about all.
+        members: Each member's backend and the warp of its crops.
+        normalisation: Normalisation of the pixels.
+        classes: Number of outputs, background included.
+        batch_size: Number of crops in a batch. The last batch is padded to this size, or to a
+            multiple of the backend's micro-batch. After a lack of memory the size is halved, and
+            stays so.
     """
 
     def __init__(
@@ -46,153 +54,175 @@ class Ensemble:
         *,
         classes: int,
         batch_size: int,
-        cascade: Cascade | None = None,
     ) -> None:
         self.members = list(members)
         self.normalisation = normalisation
         self.classes = classes
-        self.cascade = cascade
-        self._batch = _BatchSize(batch_size)  # shared with those that are `limited`
-        self._thread = ThreadPoolExecutor(1)  # one for good: each new one would take memory anew
+        self.batch_size = batch_size
+        # One thread for the ensemble's life: the heap of each new thread would grow anew.
+        self._cropping_thread = ThreadPoolExecutor(1)
 
-    @property
-    def batch_size(self) -> int:
-        """Crops to a batch."""
-        return self._batch.crops
+    def classify(
+        self,
+        images: Sequence[Regions],
+        *,
+        members: int | Literal["all"] = "all",
+        cascade: Cascade | None = None,
+    ) -> list[NDArray[np.float32]]:
+        """Return the mean class probabilities of the regions of several images.
 
-    def __call__(self, image: Image, boxes: Boxes) -> NDArray[np.float32]:
-        """Mean probabilities `float32 [N, classes]` of boxes `[N, 4]`; column 0 is background."""
-        return self.together([(image, boxes)])[0]
+        The images' regions share batches.
 
-    def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
-        """The same for boxes of several images, which share batches."""
-        if not parts:
+        Args:
+            images: The images and their boxes.
+            members: Number of members that are asked, from the first one on.
+            cascade: Chooses the regions that the next member sees; for the others the mean so far
+                counts. Without a cascade every member sees every region.
+
+        Returns:
+            `float32 [N, classes]` for each image; column 0 is background.
+
+        Raises:
+            MemoryError: There is not enough memory for a single crop.
+        """
+        if not images:
             return []
-        ends = np.cumsum([len(boxes) for _, boxes in parts])[:-1]
-        if self.cascade is None:
-            return np.split(self._sum(self.members, parts) / len(self.members), ends)
-        total = self._sum(self.members[:1], parts)
-        asked = np.ones((len(total), 1), np.float32)  # members that saw a region
-        goes_on = np.ones(len(total), np.bool_)
-        for member in self.members[1:]:
-            means = np.split(total / asked, ends)
-            goes_on &= np.concatenate(
+        chosen = self.members if members == "all" else self.members[:members]
+        ends = np.cumsum([len(regions.boxes) for regions in images])[:-1]
+        if cascade is None:
+            total = self._sum_of_members(chosen, images)
+            mean = np.asarray(total / len(chosen), np.float32)
+        else:
+            mean = self._cascaded_mean(chosen, images, ends, cascade)
+        return np.split(mean, ends)
+
+    def close(self) -> None:
+        """Release the networks."""
+        self._cropping_thread.shutdown()
+        self.members.clear()
+
+    def _cascaded_mean(
+        self,
+        members: Sequence[tuple[Backend, Warp]],
+        images: Sequence[Regions],
+        ends: NDArray[np.intp],
+        cascade: Cascade,
+    ) -> NDArray[np.float32]:
+        """Return the mean of the members that see each region: `float32 [R, classes]`."""
+        total = self._sum_of_members(members[:1], images)
+        count = np.ones((len(total), 1), np.float32)  # members that saw each region
+        undecided = np.ones(len(total), np.bool_)
+        for member in members[1:]:
+            means = np.split(total / count, ends)
+            undecided &= np.concatenate(
                 [
-                    self.cascade.open(boxes, own)
-                    for (_, boxes), own in zip(parts, means, strict=True)
+                    cascade.undecided(regions.boxes, mean)
+                    for regions, mean in zip(images, means, strict=True)
                 ]
             )
-            rest = [
-                (image, boxes[own])
-                for (image, boxes), own in zip(parts, np.split(goes_on, ends), strict=True)
+            remaining = [
+                Regions(regions.image, regions.boxes[mask])
+                for regions, mask in zip(images, np.split(undecided, ends), strict=True)
             ]
-            total[goes_on] += self._sum([member], rest)
-            asked[goes_on] += 1
-        return np.split(total / asked, ends)
+            total[undecided] += self._sum_of_members([member], remaining)
+            count[undecided] += 1
+        return np.asarray(total / count, np.float32)
 
-    def limited(self, members: int | Literal["all"], cascade: Cascade | None) -> Ensemble:
-        """The first so many members alone, with another cascade."""
-        made = copy.copy(self)
-        made.members = self.members if members == "all" else self.members[:members]
-        made.cascade = cascade
-        return made
-
-    def _sum(
-        self, members: Sequence[tuple[Backend, Warp]], parts: Sequence[tuple[Image, Boxes]]
+    def _sum_of_members(
+        self, members: Sequence[tuple[Backend, Warp]], images: Sequence[Regions]
     ) -> NDArray[np.float32]:
-        """The sum of members' probabilities of all boxes: `float32 [all regions, classes]`."""
-        total = np.zeros((sum(len(boxes) for _, boxes in parts), self.classes), np.float32)
-        before = self.batch_size
+        """Return the sum of the members' probabilities: `float32 [R, classes]`."""
+        count = sum(len(regions.boxes) for regions in images)
+        total = np.zeros((count, self.classes), np.float32)
+
+        # Members with the same warp share their crops.
         by_warp: dict[Warp, list[Backend]] = {}
         for backend, warp in members:
             by_warp.setdefault(warp, []).append(backend)
         for warp, backends in by_warp.items():
-            place = _OneAtATime(self.normalisation, backends[0])
-            done = 0
-            while done < len(total):
-                size = self.batch_size
-                try:
-                    starts = range(done, len(total), size)
-                    multiple = backends[0].part or size
-                    for crops in _batches(parts, place, warp, starts, multiple, self._thread):
-                        found = np.sum([backend(crops) for backend in backends], axis=0)
-                        end = min(done + size, len(total))
-                        total[done:end] += found[: end - done]
-                        done = end
-                except (torch.OutOfMemoryError, MemoryError):
-                    if self.batch_size == 1:
-                        self._batch.crops = before  # it was not the batches
-                        raise
-                    self._batch.crops //= 2
-                    logger.warning("out of memory: batches of %d crops from now", self.batch_size)
+            self._add_probabilities(total, backends, warp, images)
         return total
 
+    def _add_probabilities(
+        self,
+        total: NDArray[np.float32],
+        backends: Sequence[Backend],
+        warp: Warp,
+        images: Sequence[Regions],
+    ) -> None:
+        """Add the backends' probabilities to `total`, in smaller batches if memory is short."""
+        cropper = _Cropper(backends[0], warp, self.normalisation, images)
+        size_before = self.batch_size
+        done = 0
+        while done < len(total):
+            size = self.batch_size
+            try:
+                batches = cropper.batches(done, len(total), size, self._cropping_thread)
+                with closing(batches):
+                    for crops in batches:
+                        probabilities = np.sum([backend(crops) for backend in backends], axis=0)
+                        end = min(done + size, len(total))
+                        total[done:end] += probabilities[: end - done]
+                        done = end
+            except MemoryError:
+                if size == 1:  # the batches are not the reason
+                    self.batch_size = size_before
+                    raise
+                self.batch_size = size // 2
+                logger.warning("out of memory: batches of %d crops from now", self.batch_size)
 
-@dataclass
-class _BatchSize:
-    crops: int
 
+class _Cropper:
+    """Cuts the batches of one warp from several images.
 
-def _batches(
-    parts: Sequence[tuple[Image, Boxes]],
-    place: _OneAtATime,
-    warp: Warp,
-    starts: range,
-    multiple: int,
-    thread: ThreadPoolExecutor,
-) -> Iterator[Tensor]:
-    """Crops of the regions of all images, in the batches that begin at `starts`; the next one is
-    cut while the networks work.
-
-    Args:
-        multiple: to which the last one is filled up.
-        thread: which cuts them.
+    The image that was cut last stays on the device. It is only one, because images may be large.
     """
 
-    def make(number: int) -> Tensor:
-        return _batch(parts, place, warp, starts[number], starts.step, multiple)
+    def __init__(
+        self,
+        backend: Backend,
+        warp: Warp,
+        normalisation: Normalisation,
+        images: Sequence[Regions],
+    ) -> None:
+        self._backend = backend
+        self._warp = warp
+        self._normalisation = normalisation
+        self._images = images
+        self._current: tuple[Image, DeviceImage] | None = None
 
-    ahead = Prefetcher(make, len(starts), thread)
-    try:
-        yield from (ahead(number) for number in range(len(starts)))
-    finally:
-        ahead.close()
+    def batches(
+        self, start: int, stop: int, size: int, thread: ThreadPoolExecutor
+    ) -> Generator[Crops]:
+        """Yield the batches of regions `start` to `stop`, cut while the network is working."""
+        starts = range(start, stop, size)
+        prefetcher = Prefetcher(
+            lambda number: self._batch(starts[number], size), len(starts), thread
+        )
+        try:
+            for number in range(len(starts)):
+                yield prefetcher(number)
+        finally:
+            prefetcher.close()
 
+    def _batch(self, start: int, size: int) -> Crops:
+        """Return the crops of at most `size` regions from `start` on, padded to full batches."""
+        crops = []
+        count = 0
+        first = 0  # number of the image's first region
+        for image, boxes in self._images:
+            chosen = boxes[max(0, start - first) : max(0, start + size - first)]
+            if len(chosen):
+                crops.append(self._backend.cut(self._on_device(image), chosen, self._warp))
+                count += len(chosen)
+            first += len(boxes)
 
-def _batch(
-    parts: Sequence[tuple[Image, Boxes]],
-    place: _OneAtATime,
-    warp: Warp,
-    start: int,
-    size: int,
-    multiple: int,
-) -> Tensor:
-    """The crops `float32 [N, S, S, 3]` of the regions from `start` on, at most `size`, filled up
-    with grey.
-    """
-    pieces, first = [], 0
-    for image, boxes in parts:
-        some = boxes[max(0, start - first) : max(0, start + size - first)]
-        if len(some):
-            pieces.append(cut(place(image), some, warp))
-        first += len(boxes)
-    count = sum(map(len, pieces))
-    if len(pieces) == 1 and count % multiple == 0:
-        return pieces[0]
-    batch = pieces[0].new_zeros(math.ceil(count / multiple) * multiple, *pieces[0].shape[1:])
-    torch.cat(pieces, out=batch[:count])
-    return batch
+        multiple = self._backend.micro_batch or size
+        return self._backend.join(crops, math.ceil(count / multiple) * multiple)
 
-
-class _OneAtATime:
-    """Images as a backend cuts from them, of which the last one is kept: they may be large."""
-
-    def __init__(self, normalisation: Normalisation, backend: Backend) -> None:
-        self._normalisation, self._backend = normalisation, backend
-        self._last: tuple[Image, Pixels | Tensor] | None = None
-
-    def __call__(self, image: Image) -> Pixels | Tensor:
-        if self._last is None or self._last[0] is not image:
-            self._last = None  # before the next one is made
-            self._last = image, self._backend.place(normalise(image, self._normalisation))
-        return self._last[1]
+    def _on_device(self, image: Image) -> DeviceImage:
+        if self._current is None or self._current[0] is not image:
+            self._current = None  # release the last image before the next one takes memory
+            pixels = normalise(image, self._normalisation)
+            self._current = image, self._backend.to_device(pixels)
+        return self._current[1]

@@ -1,4 +1,4 @@
-"""From class probabilities to detections: non-maximum suppression and ranking."""
+"""From class probabilities to detections: thresholds, non-maximum suppression, ranking."""
 
 from __future__ import annotations
 
@@ -13,41 +13,48 @@ from proposals.boxes import nms, overlap_by_more
 from proposals.types import Boxes
 
 
-def select(
+def select_detections(
     boxes: Boxes,
     probabilities: NDArray[np.floating],
     classes: Sequence[str],
     settings: DetectionSettings,
 ) -> list[Detection]:
-    """The detections of an image, best first; equal scores by class and then by box order.
+    """Return the detections of an image, best first; equal scores by class, then by box order.
 
-    R-CNN's way: every proposal is scored for every class, and each class suppresses its own
-    overlaps (a box is dropped when its IoU with a better one is over the threshold). A box need
-    not have the class as its best one.
+    As in R-CNN, every proposal has a score for every class, and each class suppresses its own
+    overlaps: a box is dropped when its IoU with a better one is over the threshold. The class need
+    not be the box's best one.
 
     Args:
-        boxes: proposals `[N, 4]` in canonical order.
+        boxes: Proposals `float32 [N, 4]` in canonical order.
         probabilities: `[N, 1 + len(classes)]`; column 0 is background.
+        classes: Names of the classes.
+        settings: Thresholds and limits.
     """
-    probabilities = probabilities[:, 1:].round(6)  # as files print them, so that files agree
-    possible = np.flatnonzero((probabilities >= settings.score_threshold).any(axis=1))
-    boxes, probabilities = boxes[possible], probabilities[possible]
+    # Scores are rounded as files print them, so that all files agree.
+    scores = probabilities[:, 1:].round(6)  # [N, classes]
+    (candidates,) = np.nonzero((scores >= settings.score_threshold).any(axis=1))
+    boxes = boxes[candidates]
+    scores = scores[candidates]
+
+    # All classes share one matrix of overlaps.
     overlaps = overlap_by_more(boxes, settings.nms_iou)  # [N, N]
-    wanted = classes if settings.classes == "all" else settings.classes
-    found: list[tuple[float, int, int]] = []
+    reported = classes if settings.classes == "all" else settings.classes
+    ranked: list[tuple[float, int, int]] = []  # negative score, class, box
     for column, label in enumerate(classes):
-        if label not in wanted:
+        if label not in reported:
             continue
-        scores = probabilities[:, column]
-        (candidates,) = np.nonzero(scores >= settings.score_threshold)
-        kept = candidates[nms(overlaps[np.ix_(candidates, candidates)], scores[candidates])]
+        class_scores = scores[:, column]
+        (above,) = np.nonzero(class_scores >= settings.score_threshold)
+        survivors = above[nms(overlaps[np.ix_(above, above)], class_scores[above])]
         if settings.max_detections_per_class != "all":
-            kept = kept[: settings.max_detections_per_class]
-        found += [(-float(scores[index]), column, int(index)) for index in kept]
-    found.sort()
+            survivors = survivors[: settings.max_detections_per_class]
+        ranked += [(-float(class_scores[box]), column, int(box)) for box in survivors]
+
+    ranked.sort()
     if settings.max_detections != "all":
-        del found[settings.max_detections :]
+        del ranked[settings.max_detections :]
     return [
-        Detection(classes[column], round(-negative, 6), tuple(boxes[index].tolist()))
-        for negative, column, index in found
+        Detection(classes[column], round(-negative, 6), tuple(boxes[box].tolist()))
+        for negative, column, box in ranked
     ]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from PIL import Image as PillowImage
 from detector import Detector, ImageError
 from detector.bundles.bundle import Bundle
 from detector.errors import NotAnImage, SettingsError, UnreadableImage
-from detector.images import load
 from detector.regions.cascade import Cascade
 from detector.regions.crops import cut, normalise
-from detector.regions.ensemble import Ensemble
+from detector.regions.ensemble import Regions
+from detector.runtime import Runtime
 from detector.settings import Settings
 from proposals import SelectiveSearch
 from proposals.merge import merge
@@ -39,7 +40,7 @@ def test_boxes_are_proposals_and_scores_the_members_mean(
         image = np.asarray(opened)
     boxes = SelectiveSearch()(image).boxes
     every = Settings.read(assignments=["classifier.cascade=0"])
-    result = tiny_detector.under(every).detect(image)
+    result = Detector(tiny_detector.networks, every).detect(image)
     assert result.proposals == {"selective_search": len(boxes), "merged": len(boxes)}
     pixels = normalise(image, tiny_bundle.manifest.normalisation)
     index = {tuple(box): number for number, box in enumerate(boxes.tolist())}
@@ -48,27 +49,24 @@ def test_boxes_are_proposals_and_scores_the_members_mean(
         number = index[box]
         probabilities = []
         for member in tiny_bundle.manifest.members:
-            crop = cut(pixels, boxes[number : number + 1], member.warp).permute(0, 3, 1, 2)
+            crops = cut(pixels, boxes[number : number + 1], member.warp)
+            crop = torch.from_numpy(crops).permute(0, 3, 1, 2)
             with torch.inference_mode():
                 logits = tiny_bundle.network(member)(crop)
             probabilities.append(logits.softmax(dim=1)[0].numpy())
         mean = np.mean(probabilities, axis=0)
         column = 1 + tiny_bundle.manifest.classes.index(label)
-        tolerance = 2e-5 if tiny_detector.precision == "float32" else 0.05
+        tolerance = 2e-5 if tiny_detector.networks.runtime.precision == "float32" else 0.05
         assert float(mean[column]) == pytest.approx(score, abs=tolerance)
 
 
 def test_multibox_adds_its_proposals(multibox_bundle: Bundle, photos: Path) -> None:
-    with Detector(multibox_bundle, device="cpu") as detector:
-        prepared = detector.preparation.source(photos / "a.png")
-        localised = detector.localise(prepared)
-        assert detector.localise(localised) is localised, "they are added once"
-        merged = localised.proposals
-        assert prepared.image is not None
-        assert prepared.proposals is not None
-        assert merged is not None
-        assert detector.multibox is not None
-        expected = merge(prepared.proposals, detector.multibox(prepared.image))
+    with Detector.load(multibox_bundle, device="cpu") as detector:
+        preprocessed = detector.preprocessor.preprocess(photos / "a.png")
+        merged = detector.propose(preprocessed).proposals
+        multibox = detector.networks.multibox
+        assert multibox is not None
+        expected = merge(preprocessed.proposals, multibox(preprocessed.pixels, 200))
         assert merged.boxes.tolist() == expected.boxes.tolist()
         result = detector.detect(photos / "a.png")
         assert result.proposals == merged.counts()
@@ -79,10 +77,10 @@ def test_multibox_adds_its_proposals(multibox_bundle: Bundle, photos: Path) -> N
 def test_a_multibox_of_fewer_boxes_and_of_none(multibox_bundle: Bundle, photos: Path) -> None:
     for count in (2, 0):
         settings = Settings.read(assignments=[f"multibox.count={count}"])
-        with Detector(multibox_bundle, settings, device="cpu") as detector:
+        with Detector.load(multibox_bundle, settings=settings, device="cpu") as detector:
             found = detector.detect(photos / "a.png").proposals.get("multibox", 0)
             assert min(count, 1) <= found <= count
-            assert (detector.multibox is None) == (count == 0)
+            assert (detector.networks.multibox is None) == (count == 0)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -95,18 +93,20 @@ def test_a_crops_probabilities_do_not_depend_on_its_neighbours(
     with PillowImage.open(photos / "a.png") as opened:
         image = np.asarray(opened)
     boxes = SelectiveSearch()(image).boxes
-    with Detector(tiny_bundle, settings, device="cpu") as detector:
-        together = detector.ensemble(image, boxes)
+    with Detector.load(tiny_bundle, settings=settings, device="cpu") as detector:
+        ensemble = detector.networks.ensemble
+        (together,) = ensemble.classify([Regions(image, boxes)])
         for _ in range(3):
             some = rng.permutation(len(boxes))[: len(boxes) // 2]
-            assert (detector.ensemble(image, boxes[some]) == together[some]).all()
+            (alone,) = ensemble.classify([Regions(image, boxes[some])])
+            assert (alone == together[some]).all()
 
 
 @pytest.mark.parametrize("together", [1, 3])
 def test_run_keeps_the_order_and_reports_bad_files(
     tiny_detector: Detector, photos: Path, together: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiny_detector, "images_together", together)
+    monkeypatch.setattr(Runtime, "images_per_batch", together)
     bad = photos / "bad.jpg"
     bad.write_text("not an image")
     paths = [photos / "a.png", bad, photos / "b c é.png", photos / "absent.png"]
@@ -115,6 +115,8 @@ def test_run_keeps_the_order_and_reports_bad_files(
     assert results[2].detections == tiny_detector.detect(paths[2]).detections
     assert isinstance(results[1].error, NotAnImage)
     assert isinstance(results[3].error, UnreadableImage)
+    assert results[1].path == str(bad)
+    assert results[1].detections == ()
     assert str(results[3].error).startswith(str(paths[3]))
     for result in (results[0], results[2]):
         assert set(result.seconds) == {"decode", "proposals", "classify"}
@@ -145,28 +147,17 @@ def test_exif_rotation_puts_boxes_on_the_upright_image(
     assert (turned.width, turned.height) == upright.size
 
 
-@pytest.mark.parametrize(
-    ("device", "message"),
-    [
-        ("tpu", "device 'tpu': allowed are auto, cpu, cuda and cuda:N"),
-        ("cpu:1", "allowed are"),
-        ("cuda:99", "this machine has [0-9]+ GPUs"),
-    ],
-)
-def test_unknown_devices(tiny_bundle: Bundle, device: str, message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        Detector(tiny_bundle, device=device)
-
-
 def test_unknown_class(tiny_bundle: Bundle) -> None:
     settings = Settings.read(assignments=['detections.classes=["cow"]'])
     with pytest.raises(SettingsError, match="class 'cow': this bundle has cat, dog, person"):
-        Detector(tiny_bundle, settings)
+        Detector.load(tiny_bundle, settings=settings)
 
 
 @pytest.mark.parametrize("workers", [None, 1])
 def test_multibox_alone(multibox_bundle: Bundle, photos: Path, workers: int | None) -> None:
-    with Detector(multibox_bundle, Settings.read(preset="fast"), device="cpu") as detector:
+    with Detector.load(
+        multibox_bundle, settings=Settings.read(preset="fast"), device="cpu"
+    ) as detector:
         if workers:
             (result,) = detector.run([photos / "a.png"], workers=workers)
         else:
@@ -176,35 +167,99 @@ def test_multibox_alone(multibox_bundle: Bundle, photos: Path, workers: int | No
 
 
 def test_multibox_alone_where_there_is_none(tiny_bundle: Bundle, photos: Path) -> None:
-    with Detector(tiny_bundle, Settings.read(preset="fast"), device="cpu") as detector:
+    with Detector.load(
+        tiny_bundle, settings=Settings.read(preset="fast"), device="cpu"
+    ) as detector:
         assert set(detector.detect(photos / "a.png").proposals) == {"selective_search", "merged"}
 
 
 def test_members_can_be_fewer(tiny_bundle: Bundle, photos: Path) -> None:
     one = Settings.read(assignments=["classifier.members=1", "classifier.cascade=0.5"])
-    image = load(photos / "a.png")
-    boxes = SelectiveSearch()(image).boxes
     with (
-        Detector(tiny_bundle, one, device="cpu") as first,
-        Detector(tiny_bundle, device="cpu") as both,
+        Detector.load(tiny_bundle, settings=one, device="cpu") as first,
+        Detector.load(tiny_bundle, device="cpu") as both,
     ):
-        alone = Ensemble(
-            both.ensemble.members[:1], tiny_bundle.manifest.normalisation, classes=4, batch_size=32
-        )
-        expected = alone(image, boxes)
-        for detector in (first, both.under(one)):
-            assert detector.ensemble.cascade == Cascade(0.5, nms_iou=0.3)
-            np.testing.assert_array_equal(detector.ensemble(image, boxes), expected)
-        assert (both.ensemble(image, boxes) != expected).any()
+        image = first.propose(first.preprocessor.preprocess(photos / "a.png"))
+        regions = Regions(image.pixels, image.proposals.boxes)
+        ensemble = both.networks.ensemble
+        (expected,) = ensemble.classify([regions], members=1, cascade=Cascade(0.5, nms_iou=0.3))
+        for detector in (first, Detector(both.networks, one)):
+            (classified,) = detector.classify([image])
+            np.testing.assert_array_equal(classified.probabilities, expected)
+        (all_members,) = both.classify([image])
+        assert (all_members.probabilities != expected).any()
 
 
 def test_networks_that_were_not_loaded_are_an_error(multibox_bundle: Bundle) -> None:
     few = Settings.read(assignments=["classifier.members=1", "multibox.count=0"])
-    with Detector(multibox_bundle, few, device="cpu") as detector:
+    with Detector.load(multibox_bundle, settings=few, device="cpu") as detector:
+        networks = detector.networks
         with pytest.raises(SettingsError, match="members all: this detector was loaded with 1"):
-            detector.under(Settings.read(assignments=["multibox.count=0"]))
+            Detector(networks, Settings.read(assignments=["multibox.count=0"]))
         with pytest.raises(SettingsError, match="was loaded without MultiBox"):
-            detector.under(Settings.read(assignments=["classifier.members=1"]))
+            Detector(networks, Settings.read(assignments=["classifier.members=1"]))
+        precision = "float32" if networks.runtime.precision != "float32" else "bfloat16"
+        other = few.replace(classifier={"precision": precision})
+        with pytest.raises(SettingsError, match=f"precision {precision}: .* was loaded in"):
+            Detector(networks, other)
+
+
+def test_options_of_one_call(tiny_detector: Detector, photos: Path) -> None:
+    path = photos / "a.png"
+    everything = tiny_detector.detect(path)
+    score = everything.detections[len(everything.detections) // 2].score
+    strong = tiny_detector.detect(path, threshold=score)
+    assert strong.detections == tuple(d for d in everything.detections if d.score >= score)
+    dogs = tiny_detector.detect(path, classes=["dog"])
+    assert set(dogs.labels) == {"dog"}
+    best = tiny_detector.detect(path, settings={"detections": {"max_detections": 1}})
+    assert best.detections == everything.detections[:1]
+    assert tiny_detector.detect(path).detections == everything.detections
+
+
+def test_options_of_loading(tiny_bundle: Bundle, photos: Path, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("[detections]\nmax_detections = 3\n")
+    tables = {"classifier": {"members": 1}}
+    folder = str(tiny_bundle.directory)
+    with Detector.load(
+        folder, device="cpu", config=str(config), settings=tables, threshold=0.01
+    ) as detector:
+        assert detector.settings.detections.max_detections == 3
+        assert detector.settings.detections.score_threshold == 0.01
+        assert len(detector.networks.ensemble.members) == 1
+        assert len(detector.detect(photos / "a.png").detections) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": "0.5"}, "threshold must be a number, not str"),
+        ({"threshold": True}, "threshold must be a number, not bool"),
+        ({"classes": "dog"}, "classes must be a list of names, not a single str"),
+        ({"settings": "detections.max_detections=3"}, "settings must be tables such as"),
+    ],
+)
+def test_wrong_types_are_type_errors(
+    tiny_detector: Detector, photos: Path, options: Any, message: str
+) -> None:
+    with pytest.raises(TypeError, match=message):
+        tiny_detector.detect(photos / "a.png", **options)
+
+
+def test_wrong_types_of_paths(tiny_bundle: Bundle, tiny_detector: Detector) -> None:
+    with pytest.raises(TypeError, match="bundle must be a path, not int"):
+        Detector.load(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="config must be a path, not dict"):
+        Detector.load(tiny_bundle, config={})  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="paths must be a list of paths, not a single str"):
+        next(tiny_detector.run("photo.jpg"))
+    with pytest.raises(TypeError, match="image must be a path, bytes, PIL image or array, not int"):
+        tiny_detector.detect(3)  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="class 'cow': this bundle has cat, dog, person"):
+        tiny_detector.detect(b"", classes=["cow"])
+    with pytest.raises(SettingsError, match=r"detections\.score_threshold"):
+        tiny_detector.detect(b"", threshold=2)
 
 
 def test_shipped_detector_finds_the_cat() -> None:

@@ -15,8 +15,8 @@ from detector.bundles.bundle import Bundle
 from detector.drawing import draw
 from proposals import Image
 from service.problems import MEDIA_TYPE
-from tests.conftest import scene
 from tests.service.conftest import Running, serving
+from tests.support.images import scene
 
 JPEG = {"content-type": "image/jpeg"}
 PICTURE = JPEG | {"accept": "image/png"}

@@ -22,8 +22,8 @@ from benchmarks.soak import soak
 from detector.bundles.bundle import Bundle
 from service.command import command
 from service.settings import ServeSettings
-from tests.conftest import scene
 from tests.service.test_workers import QUICK, SLOW
+from tests.support.images import scene
 
 ROOT = Path(__file__).parents[2]
 

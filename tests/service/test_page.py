@@ -18,8 +18,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from detector.bundles.bundle import Bundle
-from tests.conftest import scene
 from tests.service.conftest import Running, serving
+from tests.support.images import scene
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(

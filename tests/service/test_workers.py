@@ -19,7 +19,7 @@ from detector.preprocessing import Preprocessor
 from detector.settings import Settings
 from service.metrics import Metrics
 from service.workers import Workers
-from tests.conftest import scene
+from tests.support.images import scene
 
 
 def png(seed: int, width: int, height: int) -> bytes:

@@ -3,17 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from detector import Detector
-from detector.backends import pytorch
-from detector.backends.pytorch import (
-    PyTorchBackend,
-    arithmetic,
-    choose_precision,
-)
+from detector.backends.pytorch import PyTorchBackend
 from detector.bundles.bundle import Bundle
-from detector.errors import SettingsError
-from detector.settings import Settings
+from detector.networks import Networks
+from detector.regions.ensemble import Regions
+from detector.runtime import Runtime
 from proposals.baselines import random_boxes
 
 
@@ -25,41 +21,11 @@ def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, me
     with torch.inference_mode():
         logits = tiny_bundle.network(described)(crops.permute(0, 3, 1, 2))
         expected = logits.softmax(dim=1).numpy()
-    cpu = torch.device("cpu")
-    exact = PyTorchBackend(tiny_bundle.network(described), cpu, "float32")(crops)
+    exact = PyTorchBackend(tiny_bundle.network(described), "float32")(crops.numpy())
     np.testing.assert_allclose(exact, expected, atol=1e-5)
-    near = PyTorchBackend(tiny_bundle.network(described), cpu, "bfloat16")(crops)
+    near = PyTorchBackend(tiny_bundle.network(described), "bfloat16")(crops.numpy())
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-6)
-
-
-def test_precision_that_is_asked_for_is_taken() -> None:
-    cpu = torch.device("cpu")
-    assert choose_precision("float32", cpu) == "float32"
-    assert choose_precision("bfloat16", cpu) == "bfloat16"
-
-
-@pytest.mark.parametrize(
-    ("flags", "integers", "precision"),
-    [
-        ({"avx512_vnni", "avx512_bf16"}, True, "int8"),
-        ({"avx512_vnni", "avx512_bf16"}, False, "bfloat16"),
-        ({"avx512_bf16"}, True, "bfloat16"),
-        ({"avx2"}, True, "float32"),
-    ],
-)
-def test_the_fastest_native_precision_is_taken(
-    flags: set[str], integers: bool, precision: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pytorch, "_processor_flags", lambda: flags)
-    cpu = torch.device("cpu")
-    assert choose_precision("auto", cpu, integers=integers) == precision
-    if "avx512_vnni" in flags:
-        assert choose_precision("int8", cpu) == "int8"
-        assert arithmetic("int8", cpu) == "int8 bfloat16"
-    else:
-        with pytest.raises(SettingsError, match="this processor has no VNNI or AMX"):
-            choose_precision("int8", cpu)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -68,13 +34,13 @@ def test_gpu_agrees_with_the_processor(tiny_bundle: Bundle) -> None:
     described = tiny_bundle.manifest.members[0]
     torch.manual_seed(0)
     crops = 50 * torch.randn(6, 64, 64, 3)
-    processor, gpu = (
-        PyTorchBackend(tiny_bundle.network(described), torch.device(name), "float32")
-        for name in ("cpu", "cuda")
-    )
+    processor = PyTorchBackend(tiny_bundle.network(described), "float32")
+    from detector.backends.cuda import CudaBackend
+
+    gpu = CudaBackend(tiny_bundle.network(described), "cuda:0", "float32")
     for count in (6, 4, 6):
         for part in (crops[:count], crops[-count:], crops[:count].flip(0)):
-            np.testing.assert_allclose(gpu(part), processor(part), atol=1e-4)
+            np.testing.assert_allclose(gpu(part), processor(part.numpy()), atol=1e-4)
 
 
 @pytest.mark.parametrize("gpus", [1, 2])
@@ -84,11 +50,13 @@ def test_images_share_batches_on_gpus(tiny_bundle: Bundle, gpus: int) -> None:
         pytest.skip(f"needs {gpus} GPUs")
     rng = np.random.default_rng(0)
     images = [rng.integers(0, 256, (80, 120, 3), np.uint8) for _ in range(5)]
-    parts = [(image, random_boxes(120, 80, 40, rng)) for image in images]
-    exact = Settings.read(assignments=["classifier.precision=float32", "classifier.batch_size=64"])
-    expected, *found = (
-        np.concatenate(Detector(tiny_bundle, exact, device=name).ensemble.together(parts))
-        for name in ("cpu", *(f"cuda:{number}" for number in range(gpus)))
-    )
-    for one in found:
-        np.testing.assert_allclose(one, expected, atol=1e-3)
+    regions = [Regions(image, random_boxes(120, 80, 40, rng)) for image in images]
+
+    def classify(device: str) -> NDArray[np.float32]:
+        runtime = Runtime.resolve(device=device, precision="float32", batch_size=64)
+        with Networks.load(tiny_bundle, runtime) as networks:
+            return np.concatenate(networks.ensemble.classify(regions))
+
+    expected = classify("cpu")
+    for number in range(gpus):
+        np.testing.assert_allclose(classify(f"cuda:{number}"), expected, atol=1e-3)

@@ -28,7 +28,8 @@ from detector.bundles.bundle import Bundle
 from detector.commands.run import command
 from detector.errors import BundleError, FormatError, SettingsError, WorkerError
 from detector.settings import Settings
-from tests.conftest import scene
+from tests.support.images import scene
+from tests.support.progress import reporting_to
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
@@ -71,7 +72,7 @@ def test_same_bytes_as_this_machines(
 ) -> None:
     (photos / "text.png").write_text("text")
     (photos / "empty.png").touch()
-    with Detector(multibox_bundle, backend="torch", device="cpu") as detector:
+    with Detector.load(multibox_bundle, backend="torch", device="cpu") as detector:
         local = compute(LocalExecutor(detector), photos, tmp_path / "local.json")
     there = compute(engine, photos, tmp_path / "ray.json")
     assert (there.computed, len(there.failures)) == (local.computed, len(local.failures)) == (5, 2)
@@ -128,13 +129,15 @@ def test_what_a_lost_machine_had_in_hand_is_done_again(
         PillowImage.fromarray(scene(number, height=24)).save(photos / f"{number}.png")
     machine = cluster.add_node(num_cpus=2)
 
-    def pull_the_plug(finished: int, _: int) -> None:
+    def pull_the_plug(finished: int, _: int, note: str = "") -> None:
         if finished == 4:
             cluster.remove_node(machine, allow_graceful=False)
 
     with RayExecutor(multibox_bundle, Settings(), backend="torch") as larger:
         out = tmp_path / "dets.json"
-        summary = run(larger, find_images([str(photos)]), Outputs(out), progress=pull_the_plug)
+        inputs = find_images([str(photos)])
+        show_progress = reporting_to(pull_the_plug)
+        summary = run(larger, inputs, Outputs(out), show_progress=show_progress)
     assert (summary.computed, summary.failures) == (24, [])
 
 
@@ -148,7 +151,7 @@ def test_wrong_calls_are_found_before_the_work(
     with pytest.raises(SettingsError, match="class 'cow': this bundle has cat, dog, person"):
         RayExecutor(tiny_bundle, Settings().replace(detections={"classes": ("cow",)}))
     with pytest.raises(FormatError, match=r"absent\.jsonl: cannot be read"):
-        RayExecutor(tiny_bundle, Settings(), given=tmp_path / "absent.jsonl")
+        RayExecutor(tiny_bundle, Settings(), proposals_file=tmp_path / "absent.jsonl")
     damaged = tmp_path / "damaged"
     shutil.copytree(tiny_bundle.directory, damaged)
     (damaged / "member_2.safetensors").write_bytes(b"text")

@@ -20,11 +20,13 @@ from detector.batch.outputs import Outputs, journal_path
 from detector.batch.runner import Summary, run
 from detector.bundles.bundle import Bundle
 from detector.commands.run import command
-from detector.detector import Result
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
-from detector.preprocessing import Prepared
+from detector.results import Result
+from detector.runtime import Runtime
 from detector.settings import Settings
+from detector.stages import PreprocessedImage, ProposedImage
+from tests.support.progress import reporting_to
 
 ROOT = Path(__file__).parents[3]
 
@@ -32,7 +34,9 @@ ROOT = Path(__file__).parents[3]
 def detect(detector: Detector, photos: Path, out: Path, **options: Any) -> Summary:
     outputs = options.pop("outputs", Outputs(out))
     engine = LocalExecutor(
-        detector, given=options.pop("given", None), workers=options.pop("workers", None)
+        detector,
+        proposals_file=options.pop("proposals_file", None),
+        workers=options.pop("workers", None),
     )
     return run(engine, find_images([str(photos)]), outputs, **options)
 
@@ -120,7 +124,7 @@ def test_every_detection_is_one_of_the_proposals_and_they_can_be_used_again(
         assert {tuple(d["box"]) for d in image["detections"]} <= set(boxes)
         assert set(line["sources"]) == {"selective_search"}
     again = tmp_path / "again.json"
-    detect(tiny_detector, photos, again, given=proposals)
+    detect(tiny_detector, photos, again, proposals_file=proposals)
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -128,9 +132,9 @@ def test_multiboxes_are_written_and_not_added_to_given_ones(
     multibox_bundle: Bundle, photos: Path, tmp_path: Path
 ) -> None:
     proposals, out, again = (tmp_path / name for name in ("p.jsonl", "dets.json", "again.json"))
-    with Detector(multibox_bundle, device="cpu") as detector:
+    with Detector.load(multibox_bundle, device="cpu") as detector:
         detect(detector, photos, out, outputs=Outputs(out, proposals=proposals))
-        detect(detector, photos, again, given=proposals)
+        detect(detector, photos, again, proposals_file=proposals)
     first = json.loads(proposals.read_text().splitlines()[0])
     assert set(first["sources"]) == {"multibox", "selective_search"}
     assert again.read_bytes() == out.read_bytes()
@@ -144,7 +148,7 @@ def test_given_proposals_that_do_not_fit(
     line |= {"sources": ["mine"]}
     lines = [line | {"file": "a.png"}, line | {"file": "b c é.png", "width": 121}]
     given.write_text("".join(json.dumps(item) + "\n" for item in lines))
-    detect(tiny_detector, photos, tmp_path / "dets.json", given=given)
+    detect(tiny_detector, photos, tmp_path / "dets.json", proposals_file=given)
     content = read(tmp_path / "dets.json")
     assert [image["proposals"] for image in content["images"]] == [{"mine": 1, "merged": 1}]
     assert [(item["file"], item["error"]) for item in content["failed"]] == [
@@ -152,14 +156,16 @@ def test_given_proposals_that_do_not_fit(
         ("more/d.png", "missing-proposals"),
     ]
     given.write_text(json.dumps(line | {"file": "a.png", "boxes": [[0, 0, 500, 1]]}) + "\n")
-    detect(tiny_detector, photos, tmp_path / "other.json", given=given)
+    detect(tiny_detector, photos, tmp_path / "other.json", proposals_file=given)
     message = read(tmp_path / "other.json")["failed"][0]["message"]
     assert message.startswith("line 1 of the given proposals is wrong: box [0.0, 0.0, 500.0, 1.0]")
     given.write_text("{}\n")
     with pytest.raises(FormatError, match=r"given.jsonl:1: must be an object with"):
-        detect(tiny_detector, photos, tmp_path / "third.json", given=given)
+        detect(tiny_detector, photos, tmp_path / "third.json", proposals_file=given)
     with pytest.raises(FormatError, match=r"absent.jsonl: cannot be read"):
-        detect(tiny_detector, photos, tmp_path / "third.json", given=tmp_path / "absent.jsonl")
+        detect(
+            tiny_detector, photos, tmp_path / "third.json", proposals_file=tmp_path / "absent.jsonl"
+        )
 
 
 def test_proposals_asked_for_later_are_computed(
@@ -247,7 +253,7 @@ def test_nothing_is_overwritten_before_all_journals_are_there(
     assert journal_path(out).read_bytes() == before
 
 
-@pytest.mark.parametrize("step", ["localise", "finish_together"])
+@pytest.mark.parametrize("step", ["propose", "predict_batch"])
 @pytest.mark.parametrize("together", [1, 4])
 def test_an_image_that_fills_the_memory_is_tried_again_by_the_next_run(
     tiny_detector: Detector,
@@ -260,16 +266,16 @@ def test_an_image_that_fills_the_memory_is_tried_again_by_the_next_run(
     PillowImage.new("RGB", (130, 24)).save(photos / "large.png")
     work = getattr(Detector, step)
 
-    def fill(detector: Detector, given: Prepared | Sequence[Prepared]) -> Any:
-        group = [given] if isinstance(given, Prepared) else given
-        if any(one.image is not None and one.image.shape[1] == 130 for one in group):
+    def fill(detector: Detector, images: PreprocessedImage | Sequence[ProposedImage]) -> Any:
+        batch = [images] if isinstance(images, PreprocessedImage) else images
+        if any(image.pixels.shape[1] == 130 for image in batch):
             raise MemoryError
-        return work(detector, given)
+        return work(detector, images)
 
     out = tmp_path / "dets.json"
     with monkeypatch.context() as patch:
         patch.setattr(Detector, step, fill)
-        patch.setattr(tiny_detector, "images_together", together)
+        patch.setattr(Runtime, "images_per_batch", together)
         summary = detect(tiny_detector, photos, out)
     assert [(one.file, one.error) for one in summary.failures] == [("large.png", "lost-worker")]
     assert summary.computed == 4
@@ -281,10 +287,10 @@ def test_other_settings_are_refused_unless_overwritten(
     tiny_bundle: Bundle, photos: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "dets.json"
-    with Detector(tiny_bundle) as detector:
+    with Detector.load(tiny_bundle) as detector:
         detect(detector, photos, out)
     other = Settings.read(assignments=["detections.score_threshold=0.3"])
-    with Detector(tiny_bundle, other) as detector:
+    with Detector.load(tiny_bundle, settings=other) as detector:
         message = r"detections.score_threshold was 0.05, is 0.3\); choose another --out"
         with pytest.raises(SettingsError, match=message):
             detect(detector, photos, out)
@@ -302,11 +308,11 @@ def test_memory_does_not_hold_the_results(tiny_detector: Detector, tmp_path: Pat
         PillowImage.fromarray(pixels).save(folder / f"{number}.png")
     alive = []
 
-    def count(_: int, __: int) -> None:
+    def count(_: int, __: int, note: str = "") -> None:
         gc.collect()
         alive.append(sum(type(thing) is Result for thing in gc.get_objects()))
 
-    detect(tiny_detector, folder, tmp_path / "dets.json", progress=count)
+    detect(tiny_detector, folder, tmp_path / "dets.json", show_progress=reporting_to(count))
     assert len(alive) == 8
     assert max(alive) <= 2
 

@@ -10,21 +10,24 @@ from pathlib import Path
 import pytest
 
 from detector.batch import workers as local
-from detector.batch.workers import Task, default_workers, prepare_ahead
+from detector.batch.workers import Task, default_workers, preprocess_ahead
 from detector.common.object_storage import StoredFile
 from detector.errors import LostWorker, NotAnImage, WorkerError
-from detector.preprocessing import Prepared, Preprocessor
+from detector.preprocessing import Preprocessor
 from detector.settings import Settings
+from detector.stages import FailedImage, PreprocessedImage
 from proposals import Proposals
 
 
 class Killed(Preprocessor):
     """Dies on files called `deadly`, as a crash in a decoder would make it."""
 
-    def file(self, path: Path | StoredFile, name: str) -> Prepared:
+    def preprocess_file(
+        self, path: Path | StoredFile, name: str
+    ) -> PreprocessedImage | FailedImage:
         if "deadly" in name:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().file(path, name)
+        return super().preprocess_file(path, name)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -33,28 +36,30 @@ def test_order_is_kept_and_errors_are_results(photos: Path, workers: int) -> Non
     names = ["b c é.png", "bad.png", "a.png", "more/d.png"] * 2
     tasks = [Task(photos / name, name) for name in names]
     preparation = Preprocessor(Settings())
-    prepared = list(prepare_ahead(preparation, tasks, workers=workers))
+    prepared = list(preprocess_ahead(preparation, tasks, workers=workers))
     assert [task.name for task, _ in prepared] == names
     for task, result in prepared:
-        expected = preparation.file(*task)
+        expected = preparation.preprocess_file(*task)
         assert result.digest == expected.digest
         if task.name == "bad.png":
+            assert isinstance(result, FailedImage)
             assert isinstance(result.error, NotAnImage)
             assert str(result.error).startswith("bad.png: ")
         else:
-            assert result.proposals is not None
-            assert expected.proposals is not None
+            assert isinstance(result, PreprocessedImage)
+            assert isinstance(expected, PreprocessedImage)
             assert result.proposals.boxes.tolist() == expected.proposals.boxes.tolist()
 
 
 def test_image_that_kills_its_worker_is_reported_and_the_others_are_done(photos: Path) -> None:
     names = ["a.png", "deadly.png", "b c é.png", "deadly 2.png", "more/d.png"]
     tasks = [Task(photos / name, name) for name in names]
-    prepared = list(prepare_ahead(Killed(Settings()), tasks, workers=2))
+    prepared = list(preprocess_ahead(Killed(Settings()), tasks, workers=2))
     assert [task.name for task, _ in prepared] == names
     for task, result in prepared:
-        assert isinstance(result.error, LostWorker) == ("deadly" in task.name)
-        assert (result.proposals is None) == ("deadly" in task.name)
+        assert isinstance(result, FailedImage) == ("deadly" in task.name)
+        if isinstance(result, FailedImage):
+            assert isinstance(result.error, LostWorker)
 
 
 class Unstartable(Preprocessor):
@@ -67,7 +72,7 @@ class Unstartable(Preprocessor):
 def test_processes_that_cannot_start_are_one_error(photos: Path) -> None:
     tasks = [Task(photos / "a.png", "a.png")]
     with pytest.raises(WorkerError, match="worker processes cannot start"):
-        list(prepare_ahead(Unstartable(Settings()), tasks, workers=1))
+        list(preprocess_ahead(Unstartable(Settings()), tasks, workers=1))
 
 
 class Starved(Preprocessor):
@@ -78,7 +83,8 @@ class Starved(Preprocessor):
 
 
 def test_lack_of_memory_is_reported_and_not_remembered(photos: Path) -> None:
-    prepared = Starved(Settings()).file(photos / "a.png", "a.png")
+    prepared = Starved(Settings()).preprocess_file(photos / "a.png", "a.png")
+    assert isinstance(prepared, FailedImage)
     assert isinstance(prepared.error, LostWorker)
     assert str(prepared.error) == "a.png: could not be worked on: out of memory"
     assert prepared.digest == "", "so that the next run tries again"
@@ -93,7 +99,7 @@ def test_images_are_taken_a_bounded_number_ahead(photos: Path) -> None:
             taken += 1
             yield Task(photos / "a.png", "a.png")
 
-    stream = prepare_ahead(Preprocessor(Settings()), tasks(), workers=1)  # type: ignore[arg-type]
+    stream = preprocess_ahead(Preprocessor(Settings()), tasks(), workers=1)  # type: ignore[arg-type]
     next(stream)
     assert taken <= 4
     stream.close()
@@ -103,12 +109,12 @@ def test_workers_end_when_their_parent_is_killed(photos: Path) -> None:
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from detector.batch.workers import Task, prepare_ahead\n"
+        "from detector.batch.workers import Task, preprocess_ahead\n"
         "from detector.preprocessing import Preprocessor\n"
         "from detector.settings import Settings\n"
         "if __name__ == '__main__':\n"
         "    tasks = (Task(Path(sys.argv[1]), 'a') for _ in range(1000))\n"
-        "    for _ in prepare_ahead(Preprocessor(Settings()), tasks, workers=2):\n"
+        "    for _ in preprocess_ahead(Preprocessor(Settings()), tasks, workers=2):\n"
         "        print('ready', flush=True)\n"
         "        time.sleep(60)\n"
     )

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.regions.cascade import CLEARLY, Cascade
-from detector.regions.nms import select
+from detector.regions.cascade import CLEARLY_WORSE, Cascade
+from detector.regions.nms import select_detections
 from detector.settings import DetectionSettings
 from proposals.boxes import iou
 from proposals.types import Boxes
@@ -33,7 +33,7 @@ def cats(*probabilities: float) -> NDArray[np.float32]:
     ],
 )
 def test_one_class(probabilities: tuple[float, ...], expected: tuple[bool, ...]) -> None:
-    found = Cascade(0.05, nms_iou=0.3).open(BOXES, cats(*probabilities))
+    found = Cascade(0.05, nms_iou=0.3).undecided(BOXES, cats(*probabilities))
     assert tuple(found) == expected
 
 
@@ -41,13 +41,13 @@ def test_what_is_suppressed_suppresses_nothing() -> None:
     """The one between loses to the left one, so the right one need not fear it."""
     boxes = np.array([LEFT, BETWEEN, [9, 0, 18, 10]], np.float32)
     assert iou(boxes, boxes)[1, 2] > 0.3
-    found = Cascade(0.05, nms_iou=0.3).open(boxes, cats(0.9, 0.3, 0.1))
+    found = Cascade(0.05, nms_iou=0.3).undecided(boxes, cats(0.9, 0.3, 0.1))
     assert tuple(found) == (True, False, True)
 
 
 def test_any_class_will_do() -> None:
     dog = np.array([[0.1, 0.9, 0.0], [0.4, 0.1, 0.5]], np.float32)
-    assert Cascade(0.05, nms_iou=0.3).open(BOXES[:2], dog).all()
+    assert Cascade(0.05, nms_iou=0.3).undecided(BOXES[:2], dog).all()
 
 
 def literally(boxes: Boxes, probabilities: NDArray[np.float32], cascade: Cascade) -> list[bool]:
@@ -59,7 +59,7 @@ def literally(boxes: Boxes, probabilities: NDArray[np.float32], cascade: Cascade
             if scores[box] < cascade.threshold:
                 continue
             better = [winner for winner in winners if overlaps[box, winner]]
-            if all(scores[box] >= CLEARLY * scores[winner] for winner in better):
+            if all(scores[box] >= CLEARLY_WORSE * scores[winner] for winner in better):
                 found[box] = True
             if not better:
                 winners.append(box)
@@ -73,8 +73,8 @@ def test_the_rule_word_by_word(seed: int, n: int, threshold: float) -> None:
     boxes = np.concatenate([first, first + rng.integers(1, 20, (n, 2))], axis=1).astype(np.float32)
     probabilities = rng.dirichlet([1, 0.5, 0.5], n).astype(np.float32)
     cascade = Cascade(threshold, nms_iou=0.3)
-    found = cascade.open(boxes, probabilities)
+    found = cascade.undecided(boxes, probabilities)
     assert found.tolist() == literally(boxes, probabilities, cascade)
     settings = DetectionSettings(score_threshold=threshold + 1e-6)
-    reported = {d.box for d in select(boxes, probabilities, ("cat", "dog"), settings)}
+    reported = {d.box for d in select_detections(boxes, probabilities, ("cat", "dog"), settings)}
     assert reported <= {tuple(box) for box in boxes[found].tolist()}, "all that wins stays open"

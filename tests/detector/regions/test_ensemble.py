@@ -1,38 +1,45 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from detector.backends import ProcessorCrops
 from detector.bundles.manifest import Normalisation, Warp
 from detector.regions.cascade import Cascade
-from detector.regions.crops import Pixels, cut, normalise
-from detector.regions.ensemble import Ensemble
+from detector.regions.crops import cut, normalise
+from detector.regions.ensemble import Ensemble, Regions
 from proposals import Image
 
 WARP = Warp(crop_size=64)
 OTHER = Warp(crop_size=96)
 
 
-class Fake:
+class Fake(ProcessorCrops):
     """A backend whose "probabilities" are sums over the crop, and which records its batches."""
 
-    part: int | None = None
+    micro_batch: int | None = None
 
     def __init__(self, factor: float = 1.0, limit: int | None = None) -> None:
-        self.factor, self.limit = factor, limit
+        self.factor = factor
+        self.limit = limit
         self.batches: list[int] = []
 
-    def place(self, pixels: Pixels) -> Pixels | Tensor:
-        return pixels
-
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
+    def __call__(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.limit is not None and len(crops) > self.limit:
-            raise torch.OutOfMemoryError("too many crops")
+            raise MemoryError("too many crops")
         self.batches.append(len(crops))
-        return np.asarray(self.factor * crops.double().sum(dim=(1, 2)).float())
+        return np.asarray(self.factor * crops.astype(np.float64).sum(axis=(1, 2)), np.float32)
+
+
+def classify(
+    ensemble: Ensemble, image: Image, boxes: NDArray[np.float32], **options: Any
+) -> NDArray[np.float32]:
+    """The probabilities of one image's regions."""
+    (probabilities,) = ensemble.classify([Regions(image, boxes)], **options)
+    return probabilities
 
 
 @pytest.fixture
@@ -53,29 +60,31 @@ def test_members_are_averaged(image: Image, boxes: NDArray[np.float32]) -> None:
     members = [(Fake(1), WARP), (Fake(3), WARP), (Fake(5), OTHER)]
     ensemble = Ensemble(members, Normalisation(), classes=3, batch_size=4)
     mean = (4 * expected(image, boxes, WARP) + 5 * expected(image, boxes, OTHER)) / 3
-    np.testing.assert_allclose(ensemble(image, boxes), mean, rtol=1e-5)
+    np.testing.assert_allclose(classify(ensemble, image, boxes), mean, rtol=1e-5)
 
 
 def test_batches_have_one_size(image: Image, boxes: NDArray[np.float32]) -> None:
     backend = Fake()
     ensemble = Ensemble([(backend, WARP)], Normalisation(), classes=3, batch_size=4)
-    assert ensemble(image, boxes).shape == (10, 3)
+    assert classify(ensemble, image, boxes).shape == (10, 3)
     assert backend.batches == [4, 4, 4]
 
 
 def test_the_last_batch_has_whole_parts(image: Image, boxes: NDArray[np.float32]) -> None:
     backend = Fake()
-    backend.part = 3
+    backend.micro_batch = 3
     ensemble = Ensemble([(backend, WARP)], Normalisation(), classes=3, batch_size=6)
-    np.testing.assert_allclose(ensemble(image, boxes), expected(image, boxes, WARP), rtol=1e-5)
+    np.testing.assert_allclose(
+        classify(ensemble, image, boxes), expected(image, boxes, WARP), rtol=1e-5
+    )
     assert backend.batches == [6, 6]
-    assert ensemble(image, boxes[:7]).shape == (7, 3)
+    assert classify(ensemble, image, boxes[:7]).shape == (7, 3)
     assert backend.batches[2:] == [6, 3]
 
 
 def test_no_boxes(image: Image) -> None:
     ensemble = Ensemble([(Fake(), WARP)], Normalisation(), classes=3, batch_size=4)
-    assert ensemble(image, np.empty((0, 4), np.float32)).shape == (0, 3)
+    assert classify(ensemble, image, np.empty((0, 4), np.float32)).shape == (0, 3)
 
 
 def test_smaller_batches_after_out_of_memory(
@@ -83,28 +92,27 @@ def test_smaller_batches_after_out_of_memory(
 ) -> None:
     first, second = Fake(), Fake(limit=3)
     ensemble = Ensemble([(first, WARP), (second, OTHER)], Normalisation(), classes=3, batch_size=8)
-    fewer = ensemble.limited(1, None)
     mean = (expected(image, boxes, WARP) + expected(image, boxes, OTHER)) / 2
-    np.testing.assert_allclose(ensemble(image, boxes), mean, rtol=1e-5)
+    np.testing.assert_allclose(classify(ensemble, image, boxes), mean, rtol=1e-5)
     assert second.batches == [2] * 5
     assert [record.getMessage()[-27:] for record in caplog.records] == [
         "batches of 4 crops from now",
         "batches of 2 crops from now",
     ]
     first.batches.clear()
-    ensemble(image, boxes)
+    classify(ensemble, image, boxes)
     assert first.batches == [2] * 5, "the smaller batch stays"
     first.batches.clear()
-    fewer(image, boxes)
-    assert first.batches == [2] * 5, "and is that of all who share the device"
+    classify(ensemble, image, boxes, members=1)
+    assert first.batches == [2] * 5, "also with fewer members"
 
 
 def test_out_of_memory_for_a_single_crop_is_an_error(
     image: Image, boxes: NDArray[np.float32]
 ) -> None:
     ensemble = Ensemble([(Fake(limit=0), WARP)], Normalisation(), classes=3, batch_size=8)
-    with pytest.raises(torch.OutOfMemoryError):
-        ensemble(image, boxes)
+    with pytest.raises(MemoryError):
+        classify(ensemble, image, boxes)
     assert ensemble.batch_size == 8, "it was not the batch"
 
 
@@ -115,8 +123,8 @@ class Sure(Fake):
         super().__init__()
         self.scale, self.seen = scale, 0
 
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
-        value = crops[:, 32, 32, 0].numpy() / 255 * self.scale
+    def __call__(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        value = crops[:, 32, 32, 0] / 255 * self.scale
         self.seen += int((value != 0).sum())
         return np.stack([1 - value, value, 0 * value], axis=1).astype(np.float32)
 
@@ -131,13 +139,15 @@ def test_a_member_sees_only_what_those_before_it_find(threshold: float) -> None:
     first, second, third = Sure(1.0), Sure(0.5), Sure(0.2)
     members = [(first, warp), (second, warp), (third, warp.model_copy(update={"crop_size": 96}))]
     cascade = Cascade(threshold, nms_iou=0.3)
-    ensemble = Ensemble(members, plain, classes=3, batch_size=4, cascade=cascade)
+    ensemble = Ensemble(members, plain, classes=3, batch_size=4)
     alone = np.arange(25, 225, 20) / 255
     to_second = alone >= threshold
     to_third = to_second & (alone * (1 + 0.5) / 2 >= threshold)
     asked = 1 + to_second.astype(int) + to_third
     expected = alone * np.array([1, 1.5, 1.7])[asked - 1] / asked
-    np.testing.assert_allclose(ensemble(image, boxes)[:, 1], expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        classify(ensemble, image, boxes, cascade=cascade)[:, 1], expected, rtol=1e-4
+    )
     assert (first.seen, second.seen, third.seen) == (10, to_second.sum(), to_third.sum())
 
 
@@ -145,7 +155,14 @@ def test_images_together(image: Image, boxes: NDArray[np.float32]) -> None:
     other = image[::-1].copy()
     cascade = Cascade(0.1, nms_iou=0.3)
     members = [(Fake(), WARP), (Fake(3), OTHER)]
-    ensemble = Ensemble(members, Normalisation(), classes=3, batch_size=4, cascade=cascade)
-    parts = [(image, boxes[:3]), (other, boxes), (image, boxes[:0]), (image, boxes[5:])]
-    for (photo, some), found in zip(parts, ensemble.together(parts), strict=True):
-        np.testing.assert_array_equal(found, ensemble(photo, some))
+    ensemble = Ensemble(members, Normalisation(), classes=3, batch_size=4)
+    regions = [
+        Regions(image, boxes[:3]),
+        Regions(other, boxes),
+        Regions(image, boxes[:0]),
+        Regions(image, boxes[5:]),
+    ]
+    found = ensemble.classify(regions, cascade=cascade)
+    for one, probabilities in zip(regions, found, strict=True):
+        (alone,) = ensemble.classify([one], cascade=cascade)
+        np.testing.assert_array_equal(probabilities, alone)

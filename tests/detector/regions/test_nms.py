@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.regions.nms import select
+from detector.regions.nms import select_detections
 from detector.results import Detection
 from detector.settings import DetectionSettings
 from proposals.boxes import iou
@@ -27,7 +27,7 @@ def labels_and_scores(found: list[Detection]) -> list[tuple[str, float]]:
 
 def test_overlaps_are_suppressed_within_a_class_only() -> None:
     probabilities = table([0.5, 0.9, 0, 0], [0.7, 0.6, 0, 0])
-    assert select(BOXES, probabilities, CLASSES, DetectionSettings()) == [
+    assert select_detections(BOXES, probabilities, CLASSES, DetectionSettings()) == [
         Detection("cat", 0.9, (0, 0, 10, 9)),
         Detection("dog", 0.7, (0, 0, 10, 10)),
     ]
@@ -50,13 +50,15 @@ def test_overlaps_are_suppressed_within_a_class_only() -> None:
 )
 def test_limits(settings: dict[str, object], expected: list[tuple[str, float]]) -> None:
     probabilities = table([0.9, 0.3, 0.4, 0.05], [0.02, 0.01, 0.8, 0.0])
-    found = select(BOXES, probabilities, CLASSES, DetectionSettings.model_validate(settings))
+    found = select_detections(
+        BOXES, probabilities, CLASSES, DetectionSettings.model_validate(settings)
+    )
     assert labels_and_scores(found) == expected
 
 
 def test_equal_scores_rank_by_class_then_box() -> None:
     probabilities = table([0.5, 0.5, 0.5, 0.5], [0.5, 0.1, 0.5, 0.5])
-    found = select(BOXES, probabilities, CLASSES, DetectionSettings())
+    found = select_detections(BOXES, probabilities, CLASSES, DetectionSettings())
     assert [(d.label, d.box[0], d.box[3]) for d in found if d.score == 0.5] == [
         ("cat", 0, 10), ("cat", 20, 10), ("cat", 40, 10),
         ("dog", 0, 10), ("dog", 20, 10), ("dog", 40, 10),
@@ -65,13 +67,13 @@ def test_equal_scores_rank_by_class_then_box() -> None:
 
 def test_the_best_class_may_be_another() -> None:
     probabilities = np.array([[0.9, 0.06, 0.04]], np.float32)
-    found = select(BOXES[:1], probabilities, CLASSES, DetectionSettings())
+    found = select_detections(BOXES[:1], probabilities, CLASSES, DetectionSettings())
     assert labels_and_scores(found) == [("cat", 0.06)]
 
 
 def test_no_boxes() -> None:
     none = np.empty((0, 4), np.float32)
-    assert select(none, table([], []), CLASSES, DetectionSettings()) == []
+    assert select_detections(none, table([], []), CLASSES, DetectionSettings()) == []
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(0, 40))
@@ -80,7 +82,7 @@ def test_what_is_selected_is_a_proposal_and_overlaps_no_better_one(seed: int, n:
     first = rng.integers(0, 30, (n, 2))
     boxes = np.concatenate([first, first + rng.integers(1, 20, (n, 2))], axis=1).astype(np.float32)
     probabilities = rng.dirichlet([1, 1, 1], n).astype(np.float32)
-    found = select(boxes, probabilities, CLASSES, DetectionSettings())
+    found = select_detections(boxes, probabilities, CLASSES, DetectionSettings())
     assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
     for label in CLASSES:
         chosen = np.array([d.box for d in found if d.label == label], np.float32).reshape(-1, 4)

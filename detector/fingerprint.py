@@ -1,0 +1,49 @@
+"""Everything that changes the results of a run, apart from its images."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import numpy as np
+import PIL
+
+from detector import __version__
+from detector.errors import FormatError
+from detector.runtime import Runtime
+from detector.settings import Settings
+
+
+def fingerprint(bundle_sha256: str, settings: Settings, runtime: Runtime) -> dict[str, object]:
+    """Return what changes results on this machine: bundle, settings, arithmetic, libraries."""
+    return {
+        "bundle": bundle_sha256,
+        "settings": settings.model_dump(mode="json"),
+        "backend": runtime.describe(),
+        "versions": {
+            "detector": __version__,
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "openvino": version("openvino"),
+            "pillow": PIL.__version__,
+            "selectivesearch": version("selectivesearch"),
+            "torch": version("torch"),
+        },
+    }
+
+
+def proposals_file_fingerprint(proposals_file: Path | None) -> dict[str, str]:
+    """Return the part of a fingerprint that a file of proposals adds.
+
+    Raises:
+        FormatError: The file cannot be read.
+    """
+    if proposals_file is None:
+        return {}
+    try:
+        with open(proposals_file, "rb") as file:
+            return {"proposals_in": hashlib.file_digest(file, "sha256").hexdigest()}
+    except OSError as error:
+        raise FormatError(proposals_file, f"cannot be read: {error.strerror}") from error
