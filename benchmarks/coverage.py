@@ -24,7 +24,7 @@ from detector.images import load
 from detector.training.multibox_loss import cluster
 from proposals import Image, Proposals, SelectiveSearch
 from proposals.merge import merge
-from proposals.multibox import WHOLE, decode, select
+from proposals.multibox import WHOLE, select_proposals, to_pixels
 
 
 def main() -> None:
@@ -43,8 +43,8 @@ def main() -> None:
 
     def priors_alone(image: Image) -> Proposals:
         height, width = image.shape[:2]
-        boxes = decode(priors, WHOLE, width, height)
-        return select(boxes, np.zeros(len(boxes), np.float32), len(boxes), 1.0)
+        boxes = to_pixels(priors, WHOLE, width, height)
+        return select_proposals(boxes, np.zeros(len(boxes), np.float32), len(boxes), 1.0)
 
     fast, doubled = SelectiveSearch(superpixels="rcnn"), SelectiveSearch(superpixels="doubled")
     sets: dict[str, Callable[[Image], Proposals]] = {

@@ -1,6 +1,6 @@
-"""Where might objects be? From an image to its proposals.
+"""Proposals: boxes of an image that may contain an object, whatever its class.
 
-This package knows numpy and OpenCV and nothing of the classifier that looks at the proposals.
+This package uses numpy and OpenCV. It does not import the detector.
 """
 
 from proposals.selective_search import SelectiveSearch
@@ -20,4 +20,4 @@ METHODS: dict[str, type[ProposalMethod]] = {
     "opencv": SelectiveSearch,
     "selectivesearch": SelectiveSearchPackage,
 }
-"""Proposal engines by the name that settings use."""
+"""Proposal methods by their names in the settings. To add one, implement `ProposalMethod`."""

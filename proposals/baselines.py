@@ -1,4 +1,4 @@
-"""Boxes that look at no pixel: what engines have to beat."""
+"""Boxes that do not depend on the pixels: baselines to compare proposal methods with."""
 
 from __future__ import annotations
 
@@ -6,61 +6,87 @@ import math
 
 import numpy as np
 
-from proposals.boxes import whole_pixels
+from proposals.boxes import round_boxes
 from proposals.types import Boxes
 
 SMALLEST_SIDE = 20.0
-"""Pixels: selective search's own limit at working size."""
+"""Smallest square root of a random box's area, in pixels: selective search's own limit."""
 
 ASPECTS = (0.5, 1.0, 2.0)
 """Width / height of sliding windows."""
 
 SCALES = (0.12, 0.25, 0.4, 0.6, 0.85)
-"""The square root of a sliding window's area, as a share of the image's."""
+"""Square root of a sliding window's area, as a share of the square root of the image's area."""
 
 
 def random_boxes(width: int, height: int, count: int, rng: np.random.Generator) -> Boxes:
-    """Random boxes inside an image: `count`, or a few less where some are equal.
+    """Draw random boxes inside an image.
 
-    As "Uniform" of Hosang, Benenson and Schiele, *How good are detection proposals, really?*
-    (2014): centre, square root of the area, and logarithm of the aspect ratio are drawn evenly.
+    This is "Uniform" of Hosang, Benenson and Schiele, *How good are detection proposals, really?*
+    (2014): the centre, the square root of the area, and the logarithm of the aspect ratio are drawn
+    uniformly.
+
+    Args:
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        count: Number of boxes; a few less are returned if some are equal.
+        rng: Generator of random numbers.
+
+    Returns:
+        `float32 [N, 4]` in canonical order.
     """
     largest = math.sqrt(width * height)
-    side = rng.uniform(min(SMALLEST_SIDE, largest), largest, count)
-    stretch = np.exp(rng.uniform(-math.log(3), math.log(3), count) / 2)
-    halves = np.stack([side * stretch, side / stretch], axis=1) / 2
-    centres = rng.uniform(0, 1, (count, 2)) * [width, height]
-    return whole_pixels(np.concatenate([centres - halves, centres + halves], 1), width, height)
+    side = rng.uniform(min(SMALLEST_SIDE, largest), largest, count)  # [count]
+    stretch = np.exp(rng.uniform(-math.log(3), math.log(3), count) / 2)  # [count]
+    half_sizes = np.stack([side * stretch, side / stretch], axis=1) / 2  # [count, 2]
+    centres = rng.uniform(0, 1, (count, 2)) * [width, height]  # [count, 2]
+    boxes = np.concatenate([centres - half_sizes, centres + half_sizes], 1)  # [count, 4]
+    return round_boxes(boxes, width, height)
 
 
 def sliding_windows(width: int, height: int, count: int) -> Boxes:
-    """A regular grid of windows of several sizes and shapes: `count`, or a few less where some
-    are equal.
+    """Return windows of several sizes and shapes on a regular grid.
+
+    Args:
+        width: Width of the image, in pixels.
+        height: Height of the image, in pixels.
+        count: Number of windows; a few less are returned if some are equal.
+
+    Returns:
+        `float32 [N, 4]` in canonical order.
     """
-    low, high = 1e-3, 4.0  # the stride, as a share of the window's sides
+    # Bisect for the largest stride, as a share of the window's sides, that gives more windows than
+    # needed.
+    low = 1e-3
+    high = 4.0
     for _ in range(40):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if len(_grid(width, height, middle)) > count else (low, middle)
+        if len(_grid(width, height, middle)) > count:
+            low = middle
+        else:
+            high = middle
+
+    # Drop the surplus evenly.
     windows = _grid(width, height, low)
-    evenly = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
-    return whole_pixels(windows[evenly], width, height)
+    chosen = np.linspace(0, len(windows) - 1, min(count, len(windows))).round().astype(int)
+    return round_boxes(windows[chosen], width, height)
 
 
 def _grid(width: int, height: int, stride: float) -> Boxes:
-    """All windows `[N, 4]` at a stride that is a share of their sides."""
-    parts = []
+    """Return all windows `float32 [N, 4]` at a stride that is a share of their sides."""
+    windows = []
     for scale in SCALES:
         for aspect in ASPECTS:
             side = scale * math.sqrt(width * height)
             w = min(width, side * math.sqrt(aspect))
             h = min(height, side / math.sqrt(aspect))
-            xs = _starts(width - w, stride * w)
-            ys = _starts(height - h, stride * h)
+            xs = _positions(width - w, stride * w)
+            ys = _positions(height - h, stride * h)
             x, y = (axis.ravel() for axis in np.meshgrid(xs, ys))
-            parts.append(np.stack([x, y, x + w, y + h], axis=1))
-    return np.concatenate(parts).astype(np.float32)
+            windows.append(np.stack([x, y, x + w, y + h], axis=1))
+    return np.concatenate(windows).astype(np.float32)
 
 
-def _starts(room: float, step: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Where windows begin: evenly over the room that there is, at most a step apart."""
-    return np.linspace(0, room, min(10_000, math.ceil(room / step) + 1))
+def _positions(last: float, stride: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Return evenly spaced positions from 0 to the last one, not further apart than the stride."""
+    return np.linspace(0, last, min(10_000, math.ceil(last / stride) + 1))

@@ -1,22 +1,14 @@
 """MultiBox: *Scalable Object Detection using Deep Neural Networks* (arXiv 1312.2249).
 
-A network sees a square picture, the whole image or a large part of it, and says of each of K
-boxes where it is and how likely it is an object's, whatever the class. It learns each box as what
-it differs by from a prior, the centre of a cluster of annotated boxes. In training every object is
-one box's, and every box at most one object's: the assignment that costs least.
+A network sees square views of an image: the whole image, and large parts of it. For each view it
+predicts K boxes and, for each box, the confidence that it contains an object of any class. The
+confident boxes of all views become proposals.
 
-Coordinates are x1, y1, x2, y2 as shares of the picture's sides. The paper's alpha of 0.3 weighs
-the squared error of locations against the confidences' logarithms, which depends on the unit of
-locations: here it is a share of the prior's own sides (`units`), about how far objects are from
-their priors. (In shares of the picture's sides the location term would be a thousandth of the
-other.)
-
-Letters of shapes: N pictures, S a picture's side, K priors, M objects of a picture.
+Letters of shapes: V views, S the side of a view in pixels, K boxes of a view, N boxes of all views.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -24,18 +16,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from proposals.boxes import nms, overlap_by_more
+from proposals.boxes import nms, overlapping_pairs
 from proposals.types import Boxes, Image, Proposals
 
 SOURCE = "multibox"
+"""Source of the proposals."""
 
 Network = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-"""From RGB pictures `uint8 [N, S, S, 3]` to boxes `float32 [N, K, 4]`, as shares of the sides, and
-the logits of their confidences `float32 [N, K]`."""
+"""Function from RGB views `uint8 [V, S, S, 3]` to boxes `float32 [V, K, 4]`, as shares of the
+view's sides, and logits of their confidences `float32 [V, K]`."""
 
 
 class View(NamedTuple):
-    """A part of an image, as shares of its sides."""
+    """A rectangle of an image, as shares of the image's width and height."""
 
     x1: float
     y1: float
@@ -44,31 +37,25 @@ class View(NamedTuple):
 
 
 WHOLE = View(0, 0, 1, 1)
+"""The whole image."""
+
 CORNERS = tuple(View(x, y, x + 0.6, y + 0.6) for y in (0.0, 0.4) for x in (0.0, 0.4))
-"""Small objects are larger in them."""
+"""One view at each corner of the image. Small objects are larger in them."""
 
 CANDIDATES = 5
-"""Times the number of boxes wanted: how many of the most confident ones are looked at."""
-
-
-def decode(boxes: Boxes, view: View, width: int, height: int) -> NDArray[np.float64]:
-    """Boxes `[K, 4]` of a view, as shares of its sides, in pixels of the image, clipped to it."""
-    x1, y1, x2, y2 = view
-    scale = np.array([(x2 - x1) * width, (y2 - y1) * height] * 2)
-    offset = np.array([x1 * width, y1 * height] * 2)
-    limits = np.array([width, height] * 2)
-    return np.asarray((boxes * scale + offset).clip(0, limits))
+"""Number of candidates per proposal: non-maximum suppression sees this many times the number of
+boxes wanted, the most confident ones."""
 
 
 class MultiBox:
-    """The boxes in which a network sees objects, best first.
+    """Proposes the boxes in which a network sees objects.
 
     Args:
-        network: what looks at the pictures.
+        network: The network.
         size: S, in pixels.
-        count: how many boxes of an image are proposed at most.
-        views: the parts of an image that the network sees.
-        nms_iou: of two boxes that overlap by more, the more confident one is kept.
+        views: Views that the network sees of each image.
+        nms_iou: If two boxes overlap by more than this IoU, only the more confident one is
+            proposed.
     """
 
     def __init__(
@@ -76,60 +63,89 @@ class MultiBox:
         network: Network,
         *,
         size: int,
-        count: int = 200,
         views: Sequence[View] = (WHOLE,),
         nms_iou: float = 0.8,
     ) -> None:
         self.network = network
         self.size = size
-        self.count = count
         self.views = tuple(views)
         self.nms_iou = nms_iou
 
-    def __call__(self, image: Image) -> Proposals:
-        """Proposals for an RGB `uint8 [H, W, 3]` image, scored by their confidences."""
+    def __call__(self, image: Image, count: int = 200) -> Proposals:
+        """Return proposals for an image, with their confidences as scores.
+
+        Args:
+            image: RGB `uint8 [H, W, 3]`.
+            count: Maximum number of proposals.
+        """
         height, width = image.shape[:2]
-        boxes, logits = self.network(np.stack([self._picture(image, view) for view in self.views]))
-        decoded = np.concatenate(
+        pixels = np.stack([self._warp(image, view) for view in self.views])  # [V, S, S, 3]
+        boxes_of_views, logits_of_views = self.network(pixels)  # [V, K, 4], [V, K]
+
+        boxes = np.concatenate(
             [
-                decode(some, view, width, height)
-                for some, view in zip(boxes, self.views, strict=True)
+                to_pixels(boxes, view, width, height)
+                for boxes, view in zip(boxes_of_views, self.views, strict=True)
             ]
-        )
-        best = np.argsort(-logits.ravel(), kind="stable")[: CANDIDATES * self.count]
-        return select(decoded[best], logits.ravel()[best], self.count, self.nms_iou)
+        )  # [N, 4]
+        logits = logits_of_views.ravel()  # [N]
+        candidates = np.argsort(-logits, kind="stable")[: CANDIDATES * count]
+        return select_proposals(boxes[candidates], logits[candidates], count, self.nms_iou)
 
-    def limited(self, count: int) -> MultiBox:
-        """The same with another number of boxes."""
-        made = copy.copy(self)
-        made.count = count
-        return made
+    def _warp(self, image: Image, view: View) -> Image:
+        """Return a view of an image as a square, RGB `uint8 [S, S, 3]`.
 
-    def _picture(self, image: Image, view: View) -> Image:
-        """A part of an image as a square: each axis area-averaged where it shrinks and bilinear
-        where it grows, as pictures are cut in training.
+        Each axis is area-averaged if it shrinks and bilinear if it grows, as in training.
         """
         height, width = image.shape[:2]
         x1, y1, x2, y2 = np.round(np.array(view) * [width, height, width, height]).astype(int)
-        part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-        shrunk = (min(part.shape[1], self.size), min(part.shape[0], self.size))
-        smaller = cv2.resize(part, shrunk, interpolation=cv2.INTER_AREA)
-        size = (self.size, self.size)
-        return np.asarray(cv2.resize(smaller, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+        pixels = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+
+        shrunk_size = (min(pixels.shape[1], self.size), min(pixels.shape[0], self.size))
+        shrunk = cv2.resize(pixels, shrunk_size, interpolation=cv2.INTER_AREA)
+        square_size = (self.size, self.size)
+        return np.asarray(cv2.resize(shrunk, square_size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-def select(
-    boxes: NDArray[np.float64], logits: NDArray[np.float32], count: int, nms_iou: float
-) -> Proposals:
-    """The most confident boxes `[N, 4]` as proposals: whole pixels, canonical order, distinct.
+def to_pixels(boxes: Boxes, view: View, width: int, height: int) -> NDArray[np.float64]:
+    """Convert boxes of a view to pixels of the image, clipped to the image.
 
     Args:
-        logits: `[N]`, of the confidences.
+        boxes: `float32 [K, 4]`, as shares of the view's sides.
+        view: The view.
+        width: Width of the image.
+        height: Height of the image.
+
+    Returns:
+        `float64 [K, 4]`.
+    """
+    x1, y1, x2, y2 = view
+    scale = np.array([(x2 - x1) * width, (y2 - y1) * height] * 2)
+    offset = np.array([x1 * width, y1 * height] * 2)
+    limits = np.array([width, height] * 2)
+    return np.asarray((boxes * scale + offset).clip(0, limits))
+
+
+def select_proposals(
+    boxes: NDArray[np.float64], logits: NDArray[np.float32], count: int, nms_iou: float
+) -> Proposals:
+    """Select the most confident boxes after non-maximum suppression.
+
+    Args:
+        boxes: `float64 [N, 4]` in pixels, inside the image.
+        logits: `float32 [N]`, logits of the confidences.
+        count: Maximum number of proposals.
+        nms_iou: IoU above which the less confident of two boxes is dropped.
+
+    Returns:
+        Proposals in whole pixels, without empty boxes.
     """
     rounded = np.floor(boxes + 0.5).astype(np.float32)
-    filled = (rounded[:, 2:] > rounded[:, :2]).all(axis=1)
-    rounded, logits = rounded[filled], logits[filled]
-    kept = nms(overlap_by_more(rounded, nms_iou), logits)[:count]
-    order = kept[np.lexsort(rounded[kept].T[::-1])]
-    scores = 1 / (1 + np.exp(-logits[order].astype(np.float64)))
+    has_area = (rounded[:, 2:] > rounded[:, :2]).all(axis=1)  # [N]
+    rounded = rounded[has_area]
+    logits = logits[has_area]
+
+    selected = nms(overlapping_pairs(rounded, nms_iou), logits)[:count]
+    order = selected[np.lexsort(rounded[selected].T[::-1])]  # canonical
+    scores = 1 / (1 + np.exp(-logits[order].astype(np.float64)))  # sigmoid
     return Proposals(rounded[order], scores.astype(np.float32), np.full(len(order), SOURCE))

@@ -3,6 +3,11 @@
 *Scalable Object Detection using Deep Neural Networks* (arXiv 1312.2249). Coordinates are x1, y1,
 x2, y2 as shares of the image's sides.
 
+The paper's alpha of 0.3 weighs the squared error of locations against the logarithms of the
+confidences, so it depends on the unit of locations. Here the unit is a share of the prior's own
+sides (`units`), about the usual distance of an object from its prior. In shares of the image's
+sides the location term would be a thousandth of the other.
+
 Letters of shapes: N images of a batch, K priors, M objects of an image, T assigned boxes.
 """
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
 from detector.training.settings import Sampling
-from proposals.boxes import iou, whole_pixels
+from proposals.boxes import iou, round_boxes
 from proposals.types import Boxes
 
 NEAR = 0.1
@@ -63,7 +63,7 @@ def pool(photos: Iterable[tuple[AnnotatedImage, Boxes]], sampling: Sampling) -> 
     """The regions of photos: their proposals `[N, 4]` and annotated boxes, without repetitions."""
     parts = []
     for index, (image, proposals) in enumerate(photos):
-        boxes = whole_pixels(np.concatenate([proposals, image.boxes]), image.width, image.height)
+        boxes = round_boxes(np.concatenate([proposals, image.boxes]), image.width, image.height)
         labels, near = label(boxes, image, sampling)
         parts.append(Regions(np.full(len(boxes), index, np.int32), boxes, labels, near))
     return Regions(*map(np.concatenate, zip(*parts, strict=True)))

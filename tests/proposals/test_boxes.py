@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from proposals.boxes import iou, nms, overlap_by_more, whole_pixels
+from proposals.boxes import iou, nms, overlapping_pairs, round_boxes
 
 corner_pairs = arrays(
     np.int64, st.tuples(st.integers(0, 12), st.just(4)), elements=st.integers(0, 9)
@@ -41,8 +41,8 @@ def test_iou_counts_pixels(a: NDArray[np.float32], b: NDArray[np.float32]) -> No
 def test_overlaps_in_blocks_equal_those_at_once() -> None:
     rng = np.random.default_rng(0)
     boxes = to_boxes(rng.integers(0, 40, (600, 4)))
-    assert (overlap_by_more(boxes, 0.3) == (iou(boxes, boxes) > 0.3)).all()
-    assert overlap_by_more(boxes[:0], 0.3).shape == (0, 0)
+    assert (overlapping_pairs(boxes, 0.3) == (iou(boxes, boxes) > 0.3)).all()
+    assert overlapping_pairs(boxes[:0], 0.3).shape == (0, 0)
 
 
 def test_iou_of_boxes_without_area_is_zero() -> None:
@@ -67,7 +67,7 @@ def test_iou_of_boxes_without_area_is_zero() -> None:
     ],
 )
 def test_whole_pixels(boxes: list[list[float]], expected: list[list[float]]) -> None:
-    result = whole_pixels(np.array(boxes, np.float32), width=10, height=8)
+    result = round_boxes(np.array(boxes, np.float32), width=10, height=8)
     assert result.dtype == np.float32
     assert result.shape == (len(expected), 4)
     assert result.tolist() == expected

@@ -5,21 +5,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proposals import Proposals
-from proposals.boxes import iou, whole_pixels
+from proposals.boxes import iou, round_boxes
 from proposals.merge import NEAR_DUPLICATE, merge
 
 
-def some(seed: int, count: int, source: str) -> Proposals:
+def random_proposals(seed: int, count: int, source: str) -> Proposals:
     rng = np.random.default_rng(seed)
     corners = rng.integers(0, 12, (count, 2, 2))
-    boxes = whole_pixels(np.concatenate([corners.min(1), corners.max(1)], axis=1), 12, 12)
+    boxes = round_boxes(np.concatenate([corners.min(1), corners.max(1)], axis=1), 12, 12)
     scores = rng.random(len(boxes)).astype(np.float32)
     return Proposals(boxes, scores, np.full(len(boxes), source))
 
 
 @given(st.integers(0, 1000), st.integers(0, 30), st.integers(0, 30))
 def test_union_without_near_duplicates(seed: int, n: int, m: int) -> None:
-    first, second = some(seed, n, "selective_search"), some(seed + 1, m, "multibox")
+    first, second = (
+        random_proposals(seed, n, "selective_search"),
+        random_proposals(seed + 1, m, "multibox"),
+    )
     merged = merge(first, second)
     rows = {
         (*box.tolist(), score, source)

@@ -14,33 +14,35 @@ from proposals.multibox import (
     WHOLE,
     MultiBox,
     View,
-    decode,
-    select,
+    select_proposals,
+    to_pixels,
 )
 
 seeds = st.integers(0, 10_000)
 
 
 def boxes(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
-    """Random boxes as shares of a picture's sides."""
+    """Random boxes `[count, 4]` as shares of an image's sides."""
     corners = rng.random((count, 2, 2))
     return np.concatenate([corners.min(1), corners.max(1)], axis=1).astype(np.float32)
 
 
-def test_decode() -> None:
+def test_boxes_of_views_in_pixels_of_the_image() -> None:
     shares = np.array([[0.0, 0.5, 1.0, 1.5], [-0.25, 0.0, 0.5, 0.5]], np.float32)
-    whole = decode(shares, WHOLE, 200, 100)
+    whole = to_pixels(shares, WHOLE, 200, 100)
     assert whole.tolist() == [[0, 50, 200, 100], [0, 0, 100, 50]]  # clipped to the image
-    part = decode(shares, View(0.5, 0.0, 1.0, 0.5), 200, 100)
-    assert part.tolist() == [[100, 25, 200, 75], [75, 0, 150, 25]]  # it may leave its view
+    right = to_pixels(shares, View(0.5, 0.0, 1.0, 0.5), 200, 100)
+    assert right.tolist() == [[100, 25, 200, 75], [75, 0, 150, 25]]  # a box may leave its view
 
 
 @given(seeds, st.integers(0, 40), st.integers(1, 20), st.sampled_from([0.3, 0.8, 1.0]))
-def test_select(seed: int, n: int, count: int, nms_iou: float) -> None:
+def test_the_most_confident_boxes_are_selected(
+    seed: int, n: int, count: int, nms_iou: float
+) -> None:
     rng = np.random.default_rng(seed)
     candidates = boxes(rng, n).astype(np.float64) * 50
     logits = rng.normal(0, 3, n).astype(np.float32)
-    chosen = select(candidates, logits, count, nms_iou)
+    chosen = select_proposals(candidates, logits, count, nms_iou)
     expected: list[list[float]] = []
     for index in np.argsort(-logits, kind="stable"):
         box = np.floor(candidates[index] + 0.5).astype(np.float32)
@@ -54,11 +56,11 @@ def test_select(seed: int, n: int, count: int, nms_iou: float) -> None:
 
 
 def test_all_views_of_an_image_are_seen() -> None:
-    seen: list[NDArray[np.uint8]] = []
+    calls: list[NDArray[np.uint8]] = []
 
-    def network(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        seen.append(pictures)
-        n = len(pictures)
+    def network(views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        calls.append(views)
+        n = len(views)
         middle = np.tile(np.array([0.25, 0.25, 0.75, 0.75], np.float32), (n, 1, 1))
         return middle, np.array([[0.0], [2.0]], np.float32)
 
@@ -66,18 +68,18 @@ def test_all_views_of_an_image_are_seen() -> None:
     image[:, 100:] = 255
     multibox = MultiBox(network, size=32, views=(WHOLE, View(0.5, 0, 1, 1)))
     found = multibox(image)
-    (pictures,) = seen
-    assert pictures.shape == (2, 32, 32, 3)
-    assert pictures[0].mean() == pytest.approx(127.5)
-    assert (pictures[1] == 255).all()
+    (views,) = calls
+    assert views.shape == (2, 32, 32, 3)
+    assert views[0].mean() == pytest.approx(127.5)
+    assert (views[1] == 255).all()
     assert found.boxes.tolist() == [[50, 25, 150, 75], [125, 25, 175, 75]]
     assert found.scores.tolist() == pytest.approx([0.5, 1 / (1 + math.exp(-2))])
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (500, 1, 3)])
 def test_tiny_images(shape: tuple[int, int, int]) -> None:
-    def network(pictures: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        n = len(pictures)
+    def network(views: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        n = len(views)
         return np.full((n, 1, 4), [0, 0, 1, 1], np.float32), np.zeros((n, 1), np.float32)
 
     views = (WHOLE, View(0.4, 0.4, 1, 1))

@@ -9,12 +9,12 @@ import pytest
 
 from detector.images import load
 from proposals import METHODS, Image, SelectiveSearch
-from proposals.selective_search import resize, search
+from proposals.selective_search import resize_to_working_size, search
 from proposals.types import Superpixels
 
 
 def noise(height: int, width: int, seed: int = 0) -> Image:
-    """Coarse coloured blocks, `uint8 [height, width, 3]`: something to segment."""
+    """Coloured blocks of 15 pixels, `uint8 [height, width, 3]`, which can be segmented."""
     rng = np.random.default_rng(seed)
     blocks = rng.integers(0, 256, (height // 15 + 1, width // 15 + 1, 3), dtype=np.uint8)
     return blocks.repeat(15, axis=0).repeat(15, axis=1)[:height, :width]
@@ -33,10 +33,10 @@ def noise(height: int, width: int, seed: int = 0) -> Image:
     ],
 )
 def test_working_size(height: int, width: int, working: tuple[int, int]) -> None:
-    assert resize(np.zeros((height, width, 3), np.uint8)).shape[:2] == working
+    assert resize_to_working_size(np.zeros((height, width, 3), np.uint8)).shape[:2] == working
 
 
-@pytest.mark.parametrize("engine", METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
@@ -50,19 +50,19 @@ def test_working_size(height: int, width: int, working: tuple[int, int]) -> None
     ],
 )
 def test_tiny_flat_and_extreme_images(
-    engine: str, height: int, width: int, expected: list[list[float]]
+    method: str, height: int, width: int, expected: list[list[float]]
 ) -> None:
-    propose = METHODS[engine](superpixels="doubled")
+    propose = METHODS[method](superpixels="doubled")
     found = propose(np.full((height, width, 3), 127, np.uint8))
     assert found.boxes.tolist() == expected
 
 
-@pytest.mark.parametrize("engine", METHODS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("height", "width"), [(200, 300), (300, 150), (61, 700)])
 def test_boxes_are_canonical_whole_pixels_inside_the_image(
-    engine: str, height: int, width: int
+    method: str, height: int, width: int
 ) -> None:
-    found = METHODS[engine](superpixels="doubled")(noise(height, width))
+    found = METHODS[method](superpixels="doubled")(noise(height, width))
     boxes = found.boxes
     assert len(found) > 3
     assert (boxes == boxes.round()).all()
@@ -95,8 +95,8 @@ def test_doubled_superpixels_halve_the_proposals(voc_photos: list[Path]) -> None
     """On 2 photos; `benchmarks/superpixels.py` has the figure for 50."""
 
     def count(superpixels: Superpixels) -> int:
-        engine = SelectiveSearch(superpixels=superpixels)
-        return sum(len(engine(load(path))) for path in voc_photos[:2])
+        propose = SelectiveSearch(superpixels=superpixels)
+        return sum(len(propose(load(path))) for path in voc_photos[:2])
 
     assert 0.45 < count("doubled") / count("rcnn") < 0.65
 

@@ -6,7 +6,7 @@ import pytest
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.evaluation.proposals import IOUS, Quality, evaluate, to_json
 from proposals import Proposals
-from proposals.boxes import iou, whole_pixels
+from proposals.boxes import iou, round_boxes
 
 
 def image(seed: int, objects: int = 4) -> AnnotatedImage:
@@ -23,7 +23,7 @@ def some(seed: int, truth: AnnotatedImage, source: str, count: int = 60) -> Prop
     rng = np.random.default_rng(seed)
     near = truth.boxes[rng.integers(len(truth.boxes), size=count)] + rng.normal(0, 8, (count, 4))
     near = near[(near[:, 2:] > near[:, :2]).all(axis=1)]
-    boxes = whole_pixels(near, 240, 240)
+    boxes = round_boxes(near, 240, 240)
     scores = rng.random(len(boxes)).astype(np.float32)
     return Proposals(boxes, scores, np.full(len(boxes), source))
 
