@@ -1,7 +1,7 @@
-"""Everything that can go wrong with what a user hands in.
+"""The errors that users can cause and can fix.
 
-Each class has a stable `code`, which stands as `error` in files and as `type` in problem details.
-Messages are one line that says what was wrong and what is allowed.
+Each class has a stable `code`, which is the `error` in files and the `type` in problem details.
+Each message is one line that says what is wrong and what is allowed.
 """
 
 from __future__ import annotations
@@ -11,90 +11,93 @@ from typing import Self
 
 
 class DetectorError(Exception):
-    """The root of all errors that a user can mend."""
+    """Base class of all errors that a user can fix."""
 
     code = "error"
 
 
 class SettingsError(DetectorError):
-    """A setting, an option or a combination of them that is not allowed."""
+    """A setting, an option, or a combination of them is not allowed."""
 
     code = "bad-settings"
 
 
 class WorkerError(DetectorError):
-    """Processes that should share the work cannot be started."""
+    """Worker processes cannot be started."""
 
     code = "no-workers"
 
 
 class TrainingError(DetectorError):
-    """Data that cannot be trained on, or a training that went wrong."""
+    """The data cannot be trained on, or training has failed."""
 
     code = "bad-training"
 
 
 class FormatError(DetectorError):
-    """A file whose content is not what its format allows.
+    """The content of a file is not what its format allows.
 
     Args:
-        file: the file's name.
-        line: its line, counted from 1, where there is one.
+        file: Name of the file.
+        message: What is wrong and what is allowed.
+        line: Line in the file, counted from 1, if the error is in a line.
     """
 
     code = "bad-format"
 
     def __init__(self, file: str | PathLike[str], message: str, line: int | None = None) -> None:
         super().__init__(file, message, line)
-        self.file, self.message, self.line = str(file), message, line
+        self.file = str(file)
+        self.message = message
+        self.line = line
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        return f"{place}: {self.message}"
+        location = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{location}: {self.message}"
 
 
 class BundleError(FormatError):
-    """A bundle or a file of weights that is incomplete, altered or of another make."""
+    """A bundle or a file of weights is incomplete, altered, or of another architecture."""
 
     code = "bad-bundle"
 
 
 class ImageError(FormatError):
-    """An image that cannot be used."""
+    """An image cannot be used."""
 
     code = "bad-image"
 
     def __init__(self, file: str | PathLike[str], message: str) -> None:
         super().__init__(file, message)
-        self.args = (file, message)  # what pickle hands to the constructor
+        self.args = (file, message)  # pickle passes these to the constructor
 
 
 class UnreadableImage(ImageError):
-    """A file that is missing or may not be read."""
+    """The file is missing or may not be read."""
 
     code = "unreadable-image"
 
 
 class EmptyImage(ImageError):
-    """No bytes at all."""
+    """There are no bytes."""
 
     code = "empty-image"
 
 
 class NotAnImage(ImageError):
-    """Bytes of no known image format."""
+    """The bytes are not in a known image format."""
 
     code = "not-an-image"
 
 
 class UnsupportedImage(ImageError):
-    """A known format, or a kind of pixels, that this program does not read."""
+    """The format, or the type of the pixels, is known but not supported."""
 
     code = "unsupported-image"
 
 
 class OversizedImage(ImageError):
-    """More pixels than the limit, as the header says."""
+    """According to its header, the image has more pixels than allowed."""
 
     code = "oversized-image"
 
@@ -106,23 +109,28 @@ class TruncatedImage(ImageError):
 
 
 class BrokenImage(ImageError):
-    """An image whose bytes contradict themselves."""
+    """The bytes of the image are damaged."""
 
     code = "broken-image"
 
 
 class MissingProposals(ImageError):
-    """An image for which the given proposals have no entry, or one of another size."""
+    """The file of proposals has no entry for the image, or one for another size."""
 
     code = "missing-proposals"
 
 
 class LostWorker(ImageError):
-    """The process that worked on the image died: out of memory, or a crash in a library."""
+    """The process that worked on the image died, by lack of memory or a crash in a library."""
 
     code = "lost-worker"
 
     @classmethod
-    def of(cls, name: str, error: Exception) -> Self:
-        """Of an error that ended the work on an image."""
+    def from_error(cls, name: str, error: Exception) -> Self:
+        """Make the error of an image from another error that ended the work on it.
+
+        Args:
+            name: Name of the image.
+            error: The other error.
+        """
         return cls(name, f"could not be worked on: {str(error).strip() or 'out of memory'}")

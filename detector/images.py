@@ -1,4 +1,4 @@
-"""One loader for files, bytes, PIL images and arrays: RGB `uint8 [H, W, 3]`, upright."""
+"""Loading images: files, bytes, PIL images and arrays become RGB `uint8 [H, W, 3]`, upright."""
 
 from __future__ import annotations
 
@@ -25,25 +25,32 @@ from detector.errors import (
 from proposals import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+"""Supported formats, by Pillow's names."""
+
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif"}
 )
-"""Of image files, in lower case."""
+"""Suffixes of image files, in lower case."""
 
 MAX_PIXELS = 50_000_000
-"""The default limit: 150 MB decoded."""
+"""Default limit of an image's pixels: 150 MB decoded."""
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """A file that is not on a disk."""
+    """A file that need not be on a disk, such as an object in a store."""
 
     def read_bytes(self) -> bytes:
-        """The whole file; an `OSError` if it cannot be read."""
+        """Return the content of the file.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
         ...
 
 
 Source = str | Readable | PathLike[str] | bytes | PillowImage.Image | Image
+"""Anything that `load` accepts."""
 
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
@@ -53,7 +60,8 @@ _SIGNATURES = {
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",
 }
-"""Of the formats that are read. BMP's BM and the RIFF of WEBP also begin other files."""
+"""First bytes of supported formats. Those of BMP ("BM") and WEBP ("RIFF") are left out, because
+other files begin with them too."""
 
 _OTHER_SIGNATURES = {
     b"%PDF": "PDF",
@@ -65,26 +73,29 @@ _OTHER_SIGNATURES = {
     b"<svg": "SVG",
     b"v/1\x01": "OpenEXR",
 }
+"""First bytes of known formats that are not supported."""
 
 
 def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image:
-    """Read an image as RGB `uint8 [H, W, 3]`, turned upright as its EXIF tag says.
+    """Load an image as RGB `uint8 [H, W, 3]`, rotated according to its EXIF tag.
 
-    Grey, palette, 16-bit and CMYK pixels are converted; transparent ones are laid over white; of
-    several frames the first is taken. Colour profiles are not applied.
+    Grey, palette, 16-bit and CMYK pixels are converted. Transparent pixels are blended with white.
+    The first of several frames is taken. Colour profiles are not applied.
 
     Args:
-        source: a path, an encoded image's bytes, a PIL image, or an RGB `uint8 [H, W, 3]` array.
-        name: what errors call the image, where it is not a path.
-        max_pixels: the limit on width x height, checked on the header before decoding.
+        source: A path, the bytes of an encoded image, a PIL image, or an RGB `uint8 [H, W, 3]`
+            array.
+        name: Name of the image in error messages. The default is its path.
+        max_pixels: Limit of width x height, checked on the header before decoding.
 
     Raises:
-        ImageError: one of its kinds (see `detector.errors`), naming the image.
+        ImageError: The image cannot be used; each reason is a subclass (see `detector.errors`).
     """
     if isinstance(source, np.ndarray):
         return _check_array(source, name or "array", max_pixels)
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, on metadata that is not used here
+        warnings.simplefilter("ignore")  # Pillow warns of broken metadata, which is not used here
         if isinstance(source, PillowImage.Image):
             name = name or getattr(source, "filename", "") or "PIL image"
             _check_size(source.size, name, max_pixels)
@@ -98,13 +109,14 @@ def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
 
 
 def read(path: str | PathLike[str] | Readable) -> bytes:
-    """The bytes of an image file.
+    """Return the bytes of an image file.
 
     Raises:
-        UnreadableImage: the file is missing or may not be read.
+        UnreadableImage: The file is missing or may not be read.
     """
+    file = Path(path) if isinstance(path, str | PathLike) else path
     try:
-        return (Path(path) if isinstance(path, str | PathLike) else path).read_bytes()
+        return file.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UnreadableImage(str(path), f"cannot be read: {reason}") from error
@@ -113,6 +125,8 @@ def read(path: str | PathLike[str] | Readable) -> bytes:
 def _decode(data: bytes, name: str, max_pixels: int) -> Image:
     if not data:
         raise EmptyImage(name, "the file is empty")
+
+    # This reads the header alone.
     try:
         image = PillowImage.open(io.BytesIO(data), formats=FORMATS)
     except PillowImage.DecompressionBombError as error:
@@ -123,32 +137,36 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Image:
         raise
     except Exception as error:  # decoders raise many types on broken headers
         raise _broken(name, "the image's header is broken", error) from error
+
     with image:
         _check_size(image.size, name, max_pixels)
         return _upright_rgb(image, name)
 
 
 def _unidentified(data: bytes, name: str) -> ImageError:
+    """Return the error for bytes that Pillow does not recognise, which depends on their format."""
     allowed = "allowed are " + ", ".join(FORMATS)
     if data[4:8] == b"ftyp":
         return UnsupportedImage(name, f"HEIF, AVIF or a film: {allowed}")
-    for signature, known in _OTHER_SIGNATURES.items():
+    for signature, format_name in _OTHER_SIGNATURES.items():
         if data.startswith(signature):
-            return UnsupportedImage(name, f"{known}: {allowed}")
-    for signature, known in _SIGNATURES.items():
+            return UnsupportedImage(name, f"{format_name}: {allowed}")
+    for signature, format_name in _SIGNATURES.items():
         if data.startswith(signature):
-            return BrokenImage(name, f"a {known} whose header is broken or cut off")
+            return BrokenImage(name, f"a {format_name} whose header is broken or cut off")
     return NotAnImage(name, f"not an image: {allowed}")
 
 
-def _broken(name: str, what: str, error: Exception) -> ImageError:
+def _broken(name: str, problem: str, error: Exception) -> ImageError:
+    """Return the error for an image that Pillow cannot decode."""
     reason = str(error).lower()
     if "truncated" in reason or "incomplete" in reason:
         return TruncatedImage(name, "the end of the image is missing")
-    return BrokenImage(name, f"{what} ({error})")
+    return BrokenImage(name, f"{problem} ({error})")
 
 
 def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+    """Check that an image has pixels, and not too many."""
     width, height = size
     if width < 1 or height < 1:
         raise BrokenImage(name, f"an image of {width}x{height} pixels")
@@ -159,50 +177,58 @@ def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
 
 
 def _check_array(array: Image, name: str, max_pixels: int) -> Image:
+    """Return an array in C order after checking its type, shape and size."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise UnsupportedImage(
             name, f"{array.dtype} {list(array.shape)}: arrays must be RGB uint8 [H, W, 3]"
         )
+
     height, width = array.shape[:2]
     _check_size((width, height), name, max_pixels)
     return np.ascontiguousarray(array)
 
 
 def _upright_rgb(image: PillowImage.Image, name: str) -> Image:
+    """Decode an opened image; return RGB `uint8 [H, W, 3]` after EXIF rotation."""
     try:
         image.load()
-    except MemoryError:
+    except MemoryError:  # not the image's fault
         raise
     except Exception as error:  # decoders raise many types on broken data
         raise _broken(name, "the image is broken", error) from error
+
     return np.asarray(_rgb(_upright(image), name))
 
 
 def _upright(image: PillowImage.Image) -> PillowImage.Image:
+    """Rotate an image according to its EXIF tag."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a broken EXIF block says nothing about the pixels
+    except Exception:  # the pixels are good even if the EXIF block is broken
         return image
 
 
 def _rgb(image: PillowImage.Image, name: str) -> PillowImage.Image:
+    """Convert pixels of any mode to RGB."""
     if image.mode.startswith("I"):
         return _from_integers(image, name).convert("RGB")
     if image.mode == "F":
         raise UnsupportedImage(name, "floating-point pixels: allowed are 8 and 16 bits")
+
     try:
         if image.has_transparency_data:
-            layer = image.convert("RGBA")
-            white = PillowImage.new("RGBA", layer.size, "white")
-            return PillowImage.alpha_composite(white, layer).convert("RGB")
+            foreground = image.convert("RGBA")
+            background = PillowImage.new("RGBA", foreground.size, "white")
+            return PillowImage.alpha_composite(background, foreground).convert("RGB")
         return image.convert("RGB")
     except ValueError as error:
         raise UnsupportedImage(name, f"pixels of kind {image.mode}: {error}") from error
 
 
 def _from_integers(image: PillowImage.Image, name: str) -> PillowImage.Image:
-    """16-bit grey, which Pillow would clip at 255, scaled to 8 bits."""
+    """Scale 16-bit grey to 8 bits; Pillow would clip it at 255."""
     grey = np.asarray(image)
     if grey.min() < 0 or grey.max() > 65535:
         raise UnsupportedImage(name, "32-bit pixels: allowed are 8 and 16 bits")
-    return PillowImage.fromarray(((grey.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    scaled = (grey.astype(np.uint32) * 255 + 32767) // 65535  # rounded to the nearest
+    return PillowImage.fromarray(scaled.astype(np.uint8))

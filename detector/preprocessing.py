@@ -100,7 +100,7 @@ class Preprocessor:
             return FailedImage(type(error)(name, error.message), digest, seconds)
         except OUT_OF_MEMORY as error:
             # Without a digest the next run tries the image again.
-            return FailedImage(LostWorker.of(name, error), seconds=seconds)
+            return FailedImage(LostWorker.from_error(name, error), seconds=seconds)
 
         from_file = self._proposals_path is not None
         return PreprocessedImage(pixels, proposals, seconds, str(path), digest, from_file)

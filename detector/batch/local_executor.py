@@ -126,7 +126,7 @@ def propose_or_fail(
     try:
         return detector.propose(image)
     except OUT_OF_MEMORY as error:
-        return FailedImage(LostWorker.of(name, error))
+        return FailedImage(LostWorker.from_error(name, error))
 
 
 def predict_or_fail(
@@ -142,7 +142,7 @@ def predict_or_fail(
         results = iter(detector.predict_batch(proposed))
     except OUT_OF_MEMORY as error:
         task = batch[0][0]
-        lost = LostWorker.of(task.name, error)
+        lost = LostWorker.from_error(task.name, error)
     else:
         return [
             failed(task, image)

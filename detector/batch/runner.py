@@ -19,7 +19,7 @@ from detector.batch.workers import Task
 from detector.common.atomic_io import atomic_write, encode
 from detector.common.object_storage import StoredFile
 from detector.common.progress import Progress, ShowProgress, no_progress
-from detector.drawing import draw, is_about, save
+from detector.drawing import draw, is_drawing_of, save
 from detector.errors import ImageError
 from detector.formats import FORMATS
 from detector.formats.image_lists import ImageList
@@ -151,7 +151,7 @@ def _draw_finished(
     """Draw an image that is still in memory; others are drawn at the end of the run."""
     if finished.pixels is not None:
         drawn = draw(finished.pixels, finished.result.detections, executor.header.classes)
-        save(drawn, picture_path(folder, finished.task.name), about=encode(record))
+        save(drawn, picture_path(folder, finished.task.name), content=encode(record))
 
 
 def _render(
@@ -238,9 +238,9 @@ def _draw_missing(
         target = picture_path(folder, name)
         record = journal[name]
         entry = _from_journal(record)
-        if isinstance(entry, Failure) or is_about(target, encode(record)):
+        if isinstance(entry, Failure) or is_drawing_of(target, encode(record)):
             continue
         with suppress(ImageError):  # the image was changed or removed since
             image = load(path, max_pixels=executor.settings.images.max_pixels)
             drawn = draw(image, entry.detections, executor.header.classes)
-            save(drawn, target, about=encode(record))
+            save(drawn, target, content=encode(record))

@@ -30,7 +30,7 @@ def pack(
     if directory.exists():
         raise BundleError(directory, "exists already: name a new directory")
     if (recipe.multibox is None) != (multibox is None):
-        raise BundleError(directory, "MultiBox needs both its weights and a place in the recipe")
+        raise BundleError(directory, "MultiBox needs both its weights and a table in the recipe")
     if len(weights) != len(recipe.members):
         counts = f"{len(recipe.members)} members, but {len(weights)} files of weights were given"
         raise BundleError(directory, counts)

@@ -54,7 +54,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
-    """Return the tables that an assignment on the command line stands for.
+    """Return the tables that an assignment on the command line describes.
 
     Args:
         text: `table.key=value`, or `key=value` for a key outside of tables. The value is TOML;

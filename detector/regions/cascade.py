@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from proposals.boxes import nms, overlap_by_more
+from proposals.boxes import nms, overlapping_pairs
 from proposals.types import Boxes
 
 CLEARLY_WORSE = 0.6
@@ -39,7 +39,7 @@ class Cascade:
         """
         above = probabilities[:, 1:] >= self.threshold  # [N, classes]
         (possible,) = np.nonzero(above.any(axis=1))
-        overlaps = overlap_by_more(boxes[possible], self.nms_iou)
+        overlaps = overlapping_pairs(boxes[possible], self.nms_iou)
 
         undecided = np.zeros(len(boxes), np.bool_)
         for column in np.flatnonzero(above.any(axis=0)):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from detector.results import Detection
 from detector.settings import DetectionSettings
-from proposals.boxes import nms, overlap_by_more
+from proposals.boxes import nms, overlapping_pairs
 from proposals.types import Boxes
 
 
@@ -38,7 +38,7 @@ def select_detections(
     scores = scores[candidates]
 
     # All classes share one matrix of overlaps.
-    overlaps = overlap_by_more(boxes, settings.nms_iou)  # [N, N]
+    overlaps = overlapping_pairs(boxes, settings.nms_iou)  # [N, N]
     reported = classes if settings.classes == "all" else settings.classes
     ranked: list[tuple[float, int, int]] = []  # negative score, class, box
     for column, label in enumerate(classes):

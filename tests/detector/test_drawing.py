@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from detector.drawing import colour, draw, is_about, save
+from detector.drawing import colour, draw, is_drawing_of, save
 from detector.results import Detection
 from proposals import Image
 
@@ -20,14 +20,14 @@ def grey(width: int = 200, height: int = 150) -> Image:
     return np.full((height, width, 3), 128, np.uint8)
 
 
-def count(picture: PillowImage.Image, label: str) -> int:
+def count(drawing: PillowImage.Image, label: str) -> int:
     """The number of pixels in a class's colour."""
-    return int((np.asarray(picture) == colour(label, CLASSES)).all(axis=2).sum())
+    return int((np.asarray(drawing) == colour(label, CLASSES)).all(axis=2).sum())
 
 
-def ink(picture: PillowImage.Image) -> int:
+def ink(drawing: PillowImage.Image) -> int:
     """The number of dark pixels, which only text has."""
-    return int((np.asarray(picture).max(axis=2) < 80).sum())
+    return int((np.asarray(drawing).max(axis=2) < 80).sum())
 
 
 @pytest.mark.parametrize(
@@ -44,16 +44,16 @@ def test_nothing_is_drawn_for(detections: list[Detection]) -> None:
 
 def test_the_photo_itself_stays_as_it_is() -> None:
     image = grey()
-    picture = draw(image, [Detection("cat", 0.8, (20, 50, 90, 100))], CLASSES)
+    drawing = draw(image, [Detection("cat", 0.8, (20, 50, 90, 100))], CLASSES)
     assert (image == 128).all()
-    assert picture.size == (200, 150)
-    assert count(picture, "cat") > 0
+    assert drawing.size == (200, 150)
+    assert count(drawing, "cat") > 0
 
 
 def test_the_frame_lies_within_the_box() -> None:
     x1, y1, x2, y2 = 20, 50, 120, 140
-    picture = draw(grey(), [Detection("cat", 0.9, (x1, y1, x2, y2))], CLASSES)
-    pixels = np.asarray(picture)
+    drawing = draw(grey(), [Detection("cat", 0.9, (x1, y1, x2, y2))], CLASSES)
+    pixels = np.asarray(drawing)
     framed = (pixels == colour("cat", CLASSES)).all(axis=2)
     below = framed[y1:]  # the label stands above the box
     rows, columns = np.nonzero(below)
@@ -67,10 +67,10 @@ def test_the_frame_lies_within_the_box() -> None:
 
 
 def test_the_label_is_black_on_the_class_s_colour() -> None:
-    picture = draw(grey(), [Detection("cat", 0.9, (20, 50, 120, 140))], CLASSES)
-    label = picture.crop((20, 0, 120, 50))  # over the box
+    drawing = draw(grey(), [Detection("cat", 0.9, (20, 50, 120, 140))], CLASSES)
+    label = drawing.crop((20, 0, 120, 50))  # over the box
     assert count(label, "cat") > 200
-    assert ink(label) == ink(picture) > 50
+    assert ink(label) == ink(drawing) > 50
 
 
 def test_the_label_shows_the_score() -> None:
@@ -132,10 +132,10 @@ def scenes(draw_from: st.DrawFn) -> tuple[Image, list[Detection]]:
 @settings(max_examples=50)
 def test_any_boxes_can_be_drawn(scene: tuple[Image, list[Detection]]) -> None:
     image, detections = scene
-    picture = draw(image, detections, CLASSES)
-    assert picture.size == (image.shape[1], image.shape[0])
-    assert picture.mode == "RGB"
-    assert not detections or (np.asarray(picture) != 128).any()
+    drawing = draw(image, detections, CLASSES)
+    assert drawing.size == (image.shape[1], image.shape[0])
+    assert drawing.mode == "RGB"
+    assert not detections or (np.asarray(drawing) != 128).any()
 
 
 def luminance(rgb: tuple[int, int, int]) -> float:
@@ -162,14 +162,14 @@ def test_classes_have_colours_of_their_own_far_from_their_neighbours() -> None:
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a/b c é.png.jpg"])
-def test_pictures_are_saved_as_jpeg(name: str, tmp_path: Path) -> None:
-    picture = draw(grey(), [Detection("cat", 0.9, (20, 50, 120, 140))], CLASSES)
-    save(picture, tmp_path / name, about=b"a cat")
+def test_drawings_are_saved_as_jpeg(name: str, tmp_path: Path) -> None:
+    drawing = draw(grey(), [Detection("cat", 0.9, (20, 50, 120, 140))], CLASSES)
+    save(drawing, tmp_path / name, content=b"a cat")
     with PillowImage.open(tmp_path / name) as saved:
-        assert (saved.format, saved.size) == ("JPEG", picture.size)
-        difference = np.asarray(saved).astype(int) - np.asarray(picture)
+        assert (saved.format, saved.size) == ("JPEG", drawing.size)
+        difference = np.asarray(saved).astype(int) - np.asarray(drawing)
     assert np.abs(difference).mean() < 5
     assert [path.name for path in (tmp_path / name).parent.iterdir()] == [Path(name).name]
-    assert is_about(tmp_path / name, b"a cat")
-    assert not is_about(tmp_path / name, b"a dog")
-    assert not is_about(tmp_path / "absent", b"a cat")
+    assert is_drawing_of(tmp_path / name, b"a cat")
+    assert not is_drawing_of(tmp_path / name, b"a dog")
+    assert not is_drawing_of(tmp_path / "absent", b"a cat")

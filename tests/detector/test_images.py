@@ -93,9 +93,9 @@ def test_jpeg_keeps_colours(options: dict[str, bool]) -> None:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_and_its_suffixes_are_known(kind: str, tmp_path: Path) -> None:
     PillowImage.init()
-    mine = {suffix for suffix, name in PillowImage.EXTENSION.items() if name == kind}
-    assert mine & SUFFIXES
-    for suffix in mine & SUFFIXES:
+    suffixes = {suffix for suffix, name in PillowImage.EXTENSION.items() if name == kind}
+    assert suffixes & SUFFIXES
+    for suffix in suffixes & SUFFIXES:
         path = tmp_path / f"photo{suffix}"
         path.write_bytes(encode(blocks(), kind))
         assert is_rgb(load(path))

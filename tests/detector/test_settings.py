@@ -57,8 +57,8 @@ def test_scoring_takes_the_papers_detections() -> None:
     settings = Settings.read(preset="fast", scoring=True)
     assert settings.detections == Settings.read(preset="paper").detections
     assert settings.classifier.members == 1
-    told = Settings.read(scoring=True, assignments=["detections.score_threshold=0.3"])
-    assert told.detections.score_threshold == 0.3
+    assigned = Settings.read(scoring=True, assignments=["detections.score_threshold=0.3"])
+    assert assigned.detections.score_threshold == 0.3
 
 
 @pytest.mark.parametrize("preset", PRESETS)

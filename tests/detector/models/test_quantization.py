@@ -10,9 +10,9 @@ from torch.nn import functional
 from detector.backends import make_classifier
 from detector.bundles.bundle import Bundle
 from detector.common.cpu import has_int8
+from detector.errors import SettingsError
 from detector.models.googlenet import Convolution
 from detector.models.quantization import QuantizedConvolution, measure_activation_ranges, quantize
-from detector.errors import SettingsError
 from detector.runtime import Runtime
 
 
