@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from detector.backends import make_classifier, make_multibox, release_memory
 from detector.bundles.bundle import Bundle
-from detector.bundles.manifest import Normalisation, Warp
+from detector.bundles.manifest import MemberRecipe, Normalisation
+from detector.models.weights import Weights
 from detector.regions.ensemble import Ensemble
 from detector.runtime import Runtime
 from proposals.multibox import CORNERS, WHOLE, MultiBox
-
-if TYPE_CHECKING:
-    from detector.models.googlenet import GoogLeNet
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +67,11 @@ class Networks:
         classifiers = [
             (
                 make_classifier(
-                    bundle.network(member),
+                    bundle.classifier_weights(member),
+                    member.architecture,
                     member.warp.crop_size,
                     runtime,
                     activation_ranges=member.ranges,
-                    cache_key=member.sha256,
                 ),
                 member.warp,
             )
@@ -100,24 +98,24 @@ class Networks:
     @classmethod
     def from_classifier(
         cls,
-        network: GoogLeNet,
-        warp: Warp,
+        weights: Weights,
+        member: MemberRecipe,
         normalisation: Normalisation,
         classes: tuple[str, ...],
         runtime: Runtime,
     ) -> Self:
-        """Put a single classifier that is in memory on a runtime, as training does to score it.
+        """Load a single classifier that is in memory, as training does to score it.
 
         Args:
-            network: A GoogLeNet in evaluation mode, in float32, on the processor.
-            warp: Size, context and resampling of its crops.
+            weights: Tensors by their names, without auxiliary heads.
+            member: Warp of its crops and variant of the network.
             normalisation: Normalisation of the pixels.
             classes: Class names, without the background.
             runtime: Where and how the network runs.
         """
-        backend = make_classifier(network, warp.crop_size, runtime)
+        backend = make_classifier(weights, member.architecture, member.warp.crop_size, runtime)
         ensemble = Ensemble(
-            [(backend, warp)],
+            [(backend, member.warp)],
             normalisation,
             classes=1 + len(classes),
             batch_size=runtime.batch_size,
@@ -156,7 +154,5 @@ def load_multibox(bundle: Bundle, runtime: Runtime) -> MultiBox | None:
     if recipe is None:
         return None
     views = (WHOLE, *CORNERS) if recipe.views == "corners" else (WHOLE,)
-    network = make_multibox(
-        bundle.multibox_network(recipe), recipe, len(views), runtime, cache_key=recipe.sha256
-    )
+    network = make_multibox(bundle.multibox_weights(recipe), recipe, len(views), runtime)
     return MultiBox(network, size=recipe.size, views=views)

@@ -7,21 +7,18 @@ them in `make_classifier` and `make_multibox`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.bundles.manifest import MultiBoxRecipe, Warp
+from detector.bundles.manifest import Architecture, MultiBoxRecipe, Warp
+from detector.models.quantization import ActivationRanges
+from detector.models.weights import Weights
 from detector.regions.crops import Pixels, cut
 from detector.runtime import Runtime
 from proposals.multibox import Network
 from proposals.types import Boxes
-
-if TYPE_CHECKING:
-    from detector.models.googlenet import GoogLeNet
-    from detector.models.multibox_network import MultiBoxNetwork
-    from detector.models.quantization import ActivationRanges
 
 DeviceImage = Any
 """A normalised image in the form from which a backend cuts crops."""
@@ -80,33 +77,31 @@ class ProcessorCrops:
 
 
 def make_classifier(
-    network: GoogLeNet,
+    weights: Weights,
+    architecture: Architecture,
     crop_size: int,
     runtime: Runtime,
     *,
     activation_ranges: ActivationRanges | None = None,
-    cache_key: str | None = None,
 ) -> Backend:
     """Put a classifier on the runtime's backend.
 
     Args:
-        network: A GoogLeNet in evaluation mode, in float32, on the processor.
+        weights: Tensors by their names.
+        architecture: Variant of the network.
         crop_size: S, in pixels.
         runtime: Where and how it runs.
-        activation_ranges: Ranges that int8 needs; see `detector.models.quantization`.
-        cache_key: Identifies the weights, if the converted network may be cached on disk.
+        activation_ranges: Activation ranges of the convolutions, which int8 needs.
     """
-    if runtime.precision == "int8":
-        from detector.models.quantization import quantize
-
-        assert activation_ranges is not None
-        network = quantize(network, activation_ranges)
-        cache_key = cache_key and f"{cache_key} in {activation_ranges}"
-
     if runtime.backend == "openvino":
         from detector.backends.openvino import OpenVINOBackend
 
-        return OpenVINOBackend(network, crop_size, runtime.float_precision, cache_key)
+        ranges = activation_ranges if runtime.precision == "int8" else None
+        return OpenVINOBackend(weights, architecture, runtime.float_precision, ranges)
+
+    from detector.models.googlenet import make_googlenet
+
+    network = make_googlenet(weights, architecture, crop_size)
     if runtime.on_gpu:
         from detector.backends.cuda import CudaBackend
 
@@ -117,28 +112,24 @@ def make_classifier(
 
 
 def make_multibox(
-    network: MultiBoxNetwork,
-    recipe: MultiBoxRecipe,
-    views: int,
-    runtime: Runtime,
-    *,
-    cache_key: str | None = None,
+    weights: Weights, recipe: MultiBoxRecipe, views: int, runtime: Runtime
 ) -> Network:
     """Put MultiBox's network on the runtime's backend.
 
     Args:
-        network: MultiBox's network in evaluation mode, in float32, on the processor.
-        recipe: The network's description.
+        weights: Tensors by their names.
+        recipe: Architecture, number of priors, and kind of head.
         views: Number of views of an image, which the network sees at once.
         runtime: Where and how it runs.
-        cache_key: Identifies the weights, if the converted network may be cached on disk.
     """
     if runtime.backend == "openvino":
         from detector.backends.openvino import OpenVINOMultiBox
 
-        return OpenVINOMultiBox(network, recipe, views, runtime.float_precision, cache_key)
+        return OpenVINOMultiBox(weights, recipe, views, runtime.float_precision)
     from detector.backends.pytorch import PyTorchMultiBox
+    from detector.models.multibox_network import make_multibox_network
 
+    network = make_multibox_network(weights, recipe)
     return PyTorchMultiBox(network, recipe.normalisation, runtime.device, runtime.float_precision)
 
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from detector.bundles.manifest import BundledMultiBox, Manifest, Member
 from detector.common.config import describe_error, validate
 from detector.errors import BundleError
+from detector.models.layers import classifier_shapes, convolutions, multibox_shapes
+from detector.models.weights import Weights, check_weights, read_weights
 from detector.settings import Settings
-
-if TYPE_CHECKING:
-    from detector.models.googlenet import GoogLeNet
-    from detector.models.multibox_network import MultiBoxNetwork
 
 SHIPPED = Path(__file__).parent
 """Folder of the bundles that ship with the program."""
@@ -88,29 +85,22 @@ class Bundle:
                 files[network.file] = self._read_verified(network)
         return files
 
-    def network(self, member: Member) -> GoogLeNet:
-        """Load a member's network, with weights in float32, in evaluation mode.
+    def classifier_weights(self, member: Member) -> Weights:
+        """Read a member's weights, in float32.
 
         Raises:
             BundleError: The weights are missing, altered or of another architecture, or the
                 activation ranges belong to another network.
         """
-        from detector.models.googlenet import GoogLeNet
-        from detector.models.weights import load_weights, read_weights
-
         file = self.directory / member.file
-        data = self._read_verified(member)
-        network = GoogLeNet(
-            1 + len(self.manifest.classes),
-            crop_size=member.warp.crop_size,
-            architecture=member.architecture,
-        )
-        load_weights(network, read_weights(file, data), file)
-        self._check_activation_ranges(member, network)
-        return network.eval()
+        weights = read_weights(file, self._read_verified(member))
+        classes = 1 + len(self.manifest.classes)
+        check_weights(weights, classifier_shapes(member.architecture, classes), file)
+        self._check_activation_ranges(member)
+        return weights
 
-    def multibox_network(self, recipe: BundledMultiBox) -> MultiBoxNetwork:
-        """Load MultiBox's network, with weights in float32, in evaluation mode.
+    def multibox_weights(self, recipe: BundledMultiBox) -> Weights:
+        """Read the weights of MultiBox's network, in float32.
 
         Args:
             recipe: MultiBox's entry in the manifest.
@@ -118,26 +108,22 @@ class Bundle:
         Raises:
             BundleError: The weights are missing, altered or of another architecture.
         """
-        from detector.models.multibox_network import MultiBoxNetwork
-        from detector.models.weights import load_weights, read_weights
-
         file = self.directory / recipe.file
-        data = self._read_verified(recipe)
-        network = MultiBoxNetwork(recipe)
-        load_weights(network, read_weights(file, data), file)
-        return network.eval()
+        weights = read_weights(file, self._read_verified(recipe))
+        check_weights(weights, multibox_shapes(recipe), file)
+        return weights
 
     def verify(self) -> None:
-        """Load every network once.
+        """Read the weights of every network once.
 
         Raises:
             BundleError: A file is missing, altered or of another architecture. The message names
                 the first such file.
         """
         for member in self.manifest.members:
-            self.network(member)
+            self.classifier_weights(member)
         if self.manifest.multibox is not None:
-            self.multibox_network(self.manifest.multibox)
+            self.multibox_weights(self.manifest.multibox)
 
     def _read_verified(self, network: Member | BundledMultiBox) -> bytes:
         """Return the bytes of a file of weights after checking their digest."""
@@ -152,13 +138,11 @@ class Bundle:
             raise BundleError(file, f"sha256 is {digest}, but {MANIFEST} says {network.sha256}")
         return data
 
-    def _check_activation_ranges(self, member: Member, network: GoogLeNet) -> None:
+    def _check_activation_ranges(self, member: Member) -> None:
         """Check that the activation ranges, if there are any, name the network's convolutions."""
-        from detector.models.quantization import named_convolutions
-
         if member.ranges is None:
             return
-        names = {name for name, _ in named_convolutions(network)}
+        names = {layer.name for layer in convolutions(member.architecture)}
         mismatched = sorted(names ^ member.ranges.keys())
         if mismatched:
             name = mismatched[0]

@@ -8,9 +8,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from safetensors.numpy import save
+
 from detector.bundles.bundle import MANIFEST, Bundle
 from detector.bundles.manifest import BundledMultiBox, Description, Manifest, Member, Recipe
 from detector.errors import BundleError
+from detector.models.weights import half_precision, read_weights
 
 
 def pack(
@@ -71,10 +74,6 @@ def _write_weights(
 
 def _write_half_precision(weights: Path, file: Path) -> str:
     """Write weights in half precision and return the sha256 of the written file."""
-    from safetensors.torch import save
-
-    from detector.models.weights import half_precision, read_weights
-
     data = save(half_precision(read_weights(weights)))
     file.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

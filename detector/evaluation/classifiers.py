@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from detector.backends import Backend, make_classifier
+from detector.bundles.manifest import Architecture
 from detector.evaluation.classification import CROP_SIZE
+from detector.models.layers import classifier_shapes
+from detector.models.weights import check_weights, read_weights
 from detector.runtime import Runtime
 
 
@@ -21,12 +24,11 @@ def load_classifiers(files: Sequence[Path], classes: int, runtime: Runtime) -> l
     Raises:
         BundleError: A file is missing, or its weights are of another architecture.
     """
-    from detector.models.googlenet import GoogLeNet
-    from detector.models.weights import load_weights, read_weights
-
+    architecture = Architecture()
+    shapes = classifier_shapes(architecture, classes)
     classifiers = []
     for file in files:
-        network = GoogLeNet(classes, crop_size=CROP_SIZE).eval()
-        load_weights(network, read_weights(file), file)
-        classifiers.append(make_classifier(network, CROP_SIZE, runtime))
+        weights = read_weights(file)
+        check_weights(weights, shapes, file)
+        classifiers.append(make_classifier(weights, architecture, CROP_SIZE, runtime))
     return classifiers

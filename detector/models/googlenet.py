@@ -1,8 +1,4 @@
-"""GoogLeNet: Table 1 of *Going deeper with convolutions* (arXiv 1409.4842).
-
-Layers have the names of Caffe's `bvlc_googlenet`, so that its weights can be loaded; only the last
-layer has another name, `classifier`. Details that the paper leaves open follow Caffe: the position
-of local response normalisation, ceil-mode pooling, and ReLU after every convolution.
+"""GoogLeNet in PyTorch, built from `detector.models.layers`, with heads for training.
 
 Letters of shapes: N crops, C channels, H and W a feature map's sides, S the crop's side.
 """
@@ -10,38 +6,27 @@ Letters of shapes: N crops, C channels, H and W a feature map's sides, S the cro
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from detector.bundles.manifest import Architecture
-
-
-class Branches(NamedTuple):
-    """Numbers of output channels in an Inception module, in the order of Table 1's columns."""
-
-    one: int
-    three_reduce: int
-    three: int
-    five_reduce: int
-    five: int
-    pool: int
-
-
-INCEPTIONS = {
-    "3a": Branches(64, 96, 128, 16, 32, 32),
-    "3b": Branches(128, 128, 192, 32, 96, 64),
-    "4a": Branches(192, 96, 208, 16, 48, 64),
-    "4b": Branches(160, 112, 224, 24, 64, 64),
-    "4c": Branches(128, 128, 256, 24, 64, 64),
-    "4d": Branches(112, 144, 288, 32, 64, 64),
-    "4e": Branches(256, 160, 320, 32, 128, 128),
-    "5a": Branches(256, 160, 320, 32, 128, 128),
-    "5b": Branches(384, 192, 384, 48, 128, 128),
-}
-"""The Inception modules, by their names in Table 1."""
+from detector.models.layers import (
+    BATCHNORM_EPSILON,
+    LRN_ALPHA,
+    LRN_SIZE,
+    ConvolutionLayer,
+    DepthwiseLayer,
+    InceptionLayer,
+    NormLayer,
+    PoolLayer,
+    channels_after,
+    feature_map_sides,
+    trunk_layers,
+)
+from detector.models.weights import Weights
 
 SMALLEST_CROP = 64
 """Smallest side of crops, in pixels."""
@@ -60,67 +45,47 @@ class Trunk(nn.Module):
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
-        batchnorm = architecture.normalisation == "batchnorm"
-        lrn = architecture.normalisation == "lrn"
-        torchvision = architecture.variant == "torchvision"
-        c64 = architecture.channels(64)
-        c192 = architecture.channels(192)
-
-        # Stages 1 and 2
-        if architecture.stem == "dense":
-            conv1 = {"7x7_s2": Convolution(3, c64, 7, stride=2, batchnorm=batchnorm)}
-            self.conv1 = nn.ModuleDict(conv1)
-        else:
-            depthwise = nn.Conv2d(3, 24, 7, stride=2, padding=3, groups=3, bias=False)
-            pointwise = Convolution(24, c64, 1, batchnorm=batchnorm)
-            self.conv1 = nn.ModuleDict({"7x7_s2_depthwise": depthwise, "7x7_s2": pointwise})
-        self.norm1 = LocalResponseNorm(c64) if lrn else nn.Identity()
-        conv2 = {
-            "3x3_reduce": Convolution(c64, c64, 1, batchnorm=batchnorm),
-            "3x3": Convolution(c64, c192, 3, batchnorm=batchnorm),
-        }
-        self.conv2 = nn.ModuleDict(conv2)
-        self.norm2 = LocalResponseNorm(c192) if lrn else nn.Identity()
-
-        # Stages 3 to 5
-        self.channels = c192
+        self.channels = channels_after(architecture, "5b")
         """Number of channels of the last feature map."""
-        for name, table in INCEPTIONS.items():
-            branches = Branches(*map(architecture.channels, table))
-            five = 3 if torchvision else 5
-            module = Inception(self.channels, branches, five=five, batchnorm=batchnorm)
-            self.add_module(f"inception_{name}", module)
-            self.channels = module.channels
-        self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.pool4 = nn.MaxPool2d(2, stride=2, ceil_mode=True) if torchvision else self.pool
+        self._steps: list[str] = []  # names of the modules in their order, and "pool"
+
+        batchnorm = architecture.normalisation == "batchnorm"
+        for layer in trunk_layers(architecture):
+            match layer:
+                case ConvolutionLayer():
+                    self._add(layer.name, Convolution(layer, batchnorm=batchnorm))
+                case DepthwiseLayer():
+                    self._add(layer.name, depthwise_convolution(layer))
+                case NormLayer():
+                    self._add(layer.name, LocalResponseNorm(layer.channels))
+                case PoolLayer():
+                    self._add(f"pool{len(self._steps)}", max_pool(layer))
+                case InceptionLayer():
+                    self._add(layer.name, Inception(layer, batchnorm=batchnorm))
 
     def features(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the feature maps after 5b, 4a and 4d for normalised crops `[N, 3, S, S]`.
 
-        Shapes in the comments are those of the full-width network for S = 224.
+        For the full-width network and S = 224 their shapes are `[N, 1024, 7, 7]`,
+        `[N, 512, 14, 14]` and `[N, 528, 14, 14]`.
         """
-        for convolution in self.conv1.values():
-            x = convolution(x)  # [N, 64, 112, 112]
-        x = self.norm1(self.pool(x))  # [N, 64, 56, 56]
-        for convolution in self.conv2.values():
-            x = convolution(x)  # [N, 192, 56, 56] after the last one
-        x = self.pool(self.norm2(x))  # [N, 192, 28, 28]
+        maps: dict[str, Tensor] = {}
+        for name in self._steps:
+            x = self.get_submodule(name)(x)
+            if name in ("inception_4a", "inception_4d"):
+                maps[name] = x
+        return x, maps["inception_4a"], maps["inception_4d"]
 
-        x = self._inceptions(x, "3a", "3b")  # [N, 480, 28, 28]
-        x = self.pool(x)  # [N, 480, 14, 14]
-
-        after_4a = self._inceptions(x, "4a")  # [N, 512, 14, 14]
-        after_4d = self._inceptions(after_4a, "4b", "4c", "4d")  # [N, 528, 14, 14]
-        x = self._inceptions(after_4d, "4e")  # [N, 832, 14, 14]
-        x = self.pool4(x)  # [N, 832, 7, 7]
-
-        x = self._inceptions(x, "5a", "5b")  # [N, 1024, 7, 7]
-        return x, after_4a, after_4d
-
-    def _inceptions(self, x: Tensor, *names: str) -> Tensor:
-        for name in names:
-            x = self.get_submodule(f"inception_{name}")(x)
-        return x
+    def _add(self, name: str, module: nn.Module) -> None:
+        """Add a module as the next step; "conv1.7x7_s2" becomes the item "7x7_s2" of conv1."""
+        group, dot, own_name = name.partition(".")
+        if not dot:
+            self.add_module(name, module)
+        else:
+            if not hasattr(self, group):
+                self.add_module(group, nn.ModuleDict())
+            self.get_submodule(group).add_module(own_name, module)
+        self._steps.append(name)
 
 
 class GoogLeNet(Trunk):
@@ -154,8 +119,8 @@ class GoogLeNet(Trunk):
 
         self.auxiliary = auxiliary
         if auxiliary:
-            channels_4a = cast(Inception, self.get_submodule("inception_4a")).channels
-            channels_4d = cast(Inception, self.get_submodule("inception_4d")).channels
+            channels_4a = channels_after(architecture, "4a")
+            channels_4d = channels_after(architecture, "4d")
             self.loss1 = AuxiliaryHead(channels_4a, crop_size, classes, architecture)
             self.loss2 = AuxiliaryHead(channels_4d, crop_size, classes, architecture)
         self.dropout = nn.Dropout(0.2 if architecture.variant == "torchvision" else 0.4)
@@ -177,57 +142,71 @@ class GoogLeNet(Trunk):
         return cast(Tensor, self.classifier(self.dropout(x)))
 
 
-def feature_map_sides(size: int, architecture: Architecture) -> tuple[int, int]:
-    """Return the sides of the feature maps of stages 4 and 5 for crops of a size in pixels.
+def make_googlenet(weights: Weights, architecture: Architecture, crop_size: int) -> GoogLeNet:
+    """Return a classifier with these weights, in float32 and in evaluation mode.
 
-    The first convolution halves a side and rounds up. Max-pooling of 3x3 with stride 2, in ceil
-    mode as in Caffe, halves it and rounds down. Torchvision's last pooling, of 2x2, rounds up.
+    Args:
+        weights: Tensors by their names, without auxiliary heads.
+        architecture: Variant of the network.
+        crop_size: S, in pixels.
     """
-    fourth = math.ceil(size / 2) // 2 // 2 // 2
-    fifth = math.ceil(fourth / 2) if architecture.variant == "torchvision" else fourth // 2
-    return fourth, fifth
+    classes = len(weights["classifier.bias"])
+    network = GoogLeNet(classes, crop_size=crop_size, architecture=architecture)
+    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in weights.items()})
+    return network.eval()
 
 
 class Convolution(nn.Conv2d):
     """A convolution with padding of half the kernel, then BatchNorm if wanted, then ReLU."""
 
-    def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, batchnorm: bool
-    ) -> None:
-        super().__init__(inputs, outputs, kernel, stride, padding=kernel // 2, bias=not batchnorm)
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-3) if batchnorm else nn.Identity()
+    def __init__(self, layer: ConvolutionLayer, *, batchnorm: bool) -> None:
+        super().__init__(
+            layer.inputs,
+            layer.outputs,
+            layer.kernel,
+            layer.stride,
+            padding=layer.kernel // 2,
+            bias=not batchnorm,
+        )
+        epsilon = BATCHNORM_EPSILON
+        self.norm = nn.BatchNorm2d(layer.outputs, eps=epsilon) if batchnorm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `[N, outputs, H / stride, W / stride]`, rounded up, for `[N, inputs, H, W]`."""
         return functional.relu(self.norm(super().forward(x)), inplace=True)
 
 
+def depthwise_convolution(layer: DepthwiseLayer) -> nn.Conv2d:
+    """Return a convolution of each channel by itself."""
+    return nn.Conv2d(
+        layer.channels,
+        layer.channels * layer.multiplier,
+        layer.kernel,
+        layer.stride,
+        padding=layer.kernel // 2,
+        groups=layer.channels,
+        bias=False,
+    )
+
+
+def max_pool(layer: PoolLayer) -> nn.MaxPool2d:
+    """Return a max-pooling with stride 2 in ceil mode."""
+    return nn.MaxPool2d(layer.kernel, stride=2, ceil_mode=True)
+
+
 class Inception(nn.ModuleDict):
-    """An Inception module: four parallel branches, whose outputs are concatenated.
+    """An Inception module: four parallel branches, whose outputs are concatenated."""
 
-    Args:
-        inputs: Number of input channels.
-        branches: Numbers of output channels.
-        five: Kernel of the 5x5 branch, which is 3 in torchvision's network.
-        batchnorm: Whether each convolution has BatchNorm.
-    """
-
-    def __init__(self, inputs: int, branches: Branches, *, five: int, batchnorm: bool) -> None:
-        convolutions = {
-            "1x1": (inputs, branches.one, 1),
-            "3x3_reduce": (inputs, branches.three_reduce, 1),
-            "3x3": (branches.three_reduce, branches.three, 3),
-            "5x5_reduce": (inputs, branches.five_reduce, 1),
-            "5x5": (branches.five_reduce, branches.five, five),
-            "pool_proj": (inputs, branches.pool, 1),
-        }
+    def __init__(self, layer: InceptionLayer, *, batchnorm: bool) -> None:
         super().__init__(
-            {name: Convolution(*shape, batchnorm=batchnorm) for name, shape in convolutions.items()}
+            {
+                convolution.name.rpartition(".")[2]: Convolution(convolution, batchnorm=batchnorm)
+                for convolution in layer.convolutions
+            }
         )
-        self.channels = branches.one + branches.three + branches.five + branches.pool
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `[N, channels, H, W]` for `[N, inputs, H, W]`."""
+        """Return `[N, outputs, H, W]` for `[N, inputs, H, W]`."""
         one = self["1x1"](x)
         three = self["3x3"](self["3x3_reduce"](x))
         five = self["5x5"](self["5x5_reduce"](x))
@@ -254,7 +233,7 @@ class AuxiliaryHead(nn.Module):
         side, _ = feature_map_sides(crop_size, architecture)
         self.pool = nn.AdaptiveAvgPool2d(4) if torchvision else nn.AvgPool2d(5, stride=3)
         pooled = 4 if torchvision else (side - 5) // 3 + 1
-        self.conv = Convolution(channels, 128, 1, batchnorm=batchnorm)
+        self.conv = Convolution(ConvolutionLayer("conv", channels, 128, 1), batchnorm=batchnorm)
         self.fc = nn.Linear(128 * pooled * pooled, 1024)
         self.dropout = nn.Dropout(0.7)
         self.classifier = nn.Linear(1024, classes)
@@ -275,20 +254,16 @@ class LocalResponseNorm(nn.Module):
     channels is a 1x1 convolution with a banded matrix, and the power is made of square roots.
     """
 
-    SIZE = 5
-    ALPHA = 1e-4
-    K = 1.0
-
     band: Tensor
     k: Tensor
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         index = torch.arange(channels)
-        near = (index[:, None] - index[None, :]).abs() <= self.SIZE // 2  # [C, C]
-        band = near.float() * (self.ALPHA / self.SIZE)
+        near = (index[:, None] - index[None, :]).abs() <= LRN_SIZE // 2  # [C, C]
+        band = near.float() * (LRN_ALPHA / LRN_SIZE)
         self.register_buffer("band", band[:, :, None, None], persistent=False)  # [C, C, 1, 1]
-        self.register_buffer("k", torch.full((channels,), self.K), persistent=False)
+        self.register_buffer("k", torch.ones(channels), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised map, `[N, C, H, W]` as the input."""

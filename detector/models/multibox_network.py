@@ -13,7 +13,6 @@ Letters of shapes: N images, S an image's side, K priors, C channels, H and W a 
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 import torch
@@ -21,13 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detector.bundles.manifest import MultiBoxRecipe
-from detector.models.googlenet import (
-    Convolution,
-    Inception,
-    Trunk,
-    feature_map_sides,
-    initialise,
+from detector.models.googlenet import Convolution, Trunk, initialise
+from detector.models.layers import (
+    SHARED_SAMPLES,
+    SHARED_WINDOW,
+    head_convolutions,
+    multibox_shapes,
 )
+from detector.models.weights import Weights
 from proposals.types import Boxes
 
 OBJECTS = 3.0
@@ -54,10 +54,9 @@ class MultiBoxNetwork(Trunk):
 
         self.head: DenseHead | SharedHead
         if recipe.head == "dense":
-            self.head = DenseHead(self.channels, recipe)
+            self.head = DenseHead(recipe)
         else:
-            channels_4d = cast(Inception, self.get_submodule("inception_4d")).channels
-            self.head = SharedHead((channels_4d, self.channels), recipe)
+            self.head = SharedHead(recipe)
 
         # Boxes start close to their priors, and confidences at the share of boxes with an object.
         self.head.apply(initialise)
@@ -88,18 +87,28 @@ class MultiBoxNetwork(Trunk):
         return self.priors + self.spread * sides * offsets
 
 
+def make_multibox_network(weights: Weights, recipe: MultiBoxRecipe) -> MultiBoxNetwork:
+    """Return MultiBox's network with these weights, in float32 and in evaluation mode.
+
+    Args:
+        weights: Tensors by their names.
+        recipe: Architecture, number of priors, and kind of head.
+    """
+    network = MultiBoxNetwork(recipe)
+    network.load_state_dict({name: torch.tensor(tensor) for name, tensor in weights.items()})
+    return network.eval()
+
+
 class DenseHead(nn.Module):
     """The head of the paper: a hidden layer over the whole last map, separate weights per box."""
 
-    REDUCED = 64
-    """Channels to which the last map is reduced."""
-
-    def __init__(self, channels: int, recipe: MultiBoxRecipe) -> None:
+    def __init__(self, recipe: MultiBoxRecipe) -> None:
         super().__init__()
-        _, side = feature_map_sides(recipe.size, recipe.architecture)
         batchnorm = recipe.architecture.normalisation == "batchnorm"
-        self.reduce = Convolution(channels, self.REDUCED, 1, batchnorm=batchnorm)
-        self.hidden = nn.Linear(self.REDUCED * side * side, recipe.hidden)
+        (reduce,) = head_convolutions(recipe)
+        _, inputs = multibox_shapes(recipe)["head.hidden.weight"]
+        self.reduce = Convolution(reduce, batchnorm=batchnorm)
+        self.hidden = nn.Linear(inputs, recipe.hidden)
         self.dropout = nn.Dropout(0.4)
         self.locations = nn.Linear(recipe.hidden, 4 * recipe.priors)
         self.confidences = nn.Linear(recipe.hidden, recipe.priors)
@@ -119,20 +128,13 @@ class SharedHead(nn.Module):
     object at any position then improves the boxes at all positions.
     """
 
-    REDUCED = 32
-    """Channels to which each of the two maps is reduced."""
-    SAMPLES = 5
-    """Number of samples along each side of a prior's window."""
-    WINDOW = 1.5
-    """Sides of the window as multiples of the prior's sides."""
-
-    def __init__(self, channels: tuple[int, int], recipe: MultiBoxRecipe) -> None:
+    def __init__(self, recipe: MultiBoxRecipe) -> None:
         super().__init__()
         batchnorm = recipe.architecture.normalisation == "batchnorm"
+        _, inputs = multibox_shapes(recipe)["head.hidden.weight"]
         self.reduce = nn.ModuleList(
-            Convolution(count, self.REDUCED, 1, batchnorm=batchnorm) for count in channels
+            Convolution(layer, batchnorm=batchnorm) for layer in head_convolutions(recipe)
         )
-        inputs = len(channels) * self.REDUCED * self.SAMPLES**2
         self.hidden = nn.Linear(inputs, recipe.hidden)
         self.dropout = nn.Dropout(0.2)
         self.locations = nn.Linear(recipe.hidden, 4)
@@ -180,8 +182,8 @@ class SharedHead(nn.Module):
         """
         # Centres of the samples, in positions.
         first, last = (ends * side).unbind(dim=1)  # each [K]
-        step = ((last - first) * self.WINDOW / self.SAMPLES)[:, None, None]  # [K, 1, 1]
-        number = torch.arange(self.SAMPLES, device=ends.device) - (self.SAMPLES - 1) / 2
+        step = ((last - first) * SHARED_WINDOW / SHARED_SAMPLES)[:, None, None]  # [K, 1, 1]
+        number = torch.arange(SHARED_SAMPLES, device=ends.device) - (SHARED_SAMPLES - 1) / 2
         centre = ((first + last) / 2)[:, None, None] + number[:, None] * step  # [K, SAMPLES, 1]
 
         # Triangles around them.

@@ -1,24 +1,25 @@
-"""Files of weights, and the translation of other frameworks' names of GoogLeNet's layers."""
+"""Files of weights as numpy arrays, and the translation of other frameworks' names of layers."""
 
 from __future__ import annotations
 
-import copy
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
+from safetensors.numpy import load
 
 from detector.errors import BundleError
-from detector.models.googlenet import Trunk
+from detector.models.layers import Shapes
 
-Network = TypeVar("Network", bound=Trunk)
+Weights = dict[str, NDArray[Any]]
+"""Tensors by their names: float32, and integers for BatchNorm's counts."""
 
 
-def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
+def read_weights(path: Path, data: bytes | None = None) -> Weights:
     """Return the tensors of a safetensors file by our names, with floating-point ones in float32.
 
     Args:
@@ -32,58 +33,58 @@ def read_weights(path: Path, data: bytes | None = None) -> dict[str, Tensor]:
         tensors = load(path.read_bytes() if data is None else data)
     except OSError as error:
         raise BundleError(path, f"cannot be read: {error.strerror}") from error
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, TypeError) as error:  # the last two: an unknown type
         raise BundleError(path, f"not a safetensors file: {error}") from error
 
-    floats = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in tensors.items()
-    }
-    return translate_names(floats)
+    return translate_names(
+        {
+            name: tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
+            for name, tensor in tensors.items()
+        }
+    )
 
 
-def translate_names(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def translate_names(weights: Weights) -> Weights:
     """Return weights with Caffe's or torchvision's names replaced by ours."""
     if "fc.weight" in weights:
         return {_from_torchvision(name): tensor for name, tensor in weights.items()}
     return {name.replace("loss3.classifier.", "classifier."): t for name, t in weights.items()}
 
 
-def load_weights(
-    network: Trunk, weights: dict[str, Tensor], file: Path, *, new: tuple[str, ...] = ()
-) -> None:
-    """Load weights into a network; all names and shapes must be those of the network.
+def check_weights(weights: Mapping[str, Any], shapes: Shapes, file: Path) -> None:
+    """Check that weights have all names and shapes of a network, and no others.
 
     Args:
-        network: The network; it is changed in place.
         weights: Tensors by their names.
+        shapes: Expected shapes by the tensors' names.
         file: File of the weights, for the error message.
-        new: Layers that keep their present weights. The file may lack them or have others.
 
     Raises:
         BundleError: A tensor is missing, unknown, or of another shape. The message names the first.
     """
-    weights = _without_layers(weights, new)
-    expected = _without_layers(network.state_dict(), new)
-
-    for name, tensor in expected.items():
+    for name, shape in shapes.items():
         if name not in weights:
             raise BundleError(file, f"lacks {name}, which this architecture has")
-        if weights[name].shape != tensor.shape:
-            shapes = f"{list(weights[name].shape)}, not {list(tensor.shape)}"
-            raise BundleError(file, f"{name} has shape {shapes}")
+        if tuple(weights[name].shape) != tuple(shape):
+            shapes_in_words = f"{list(weights[name].shape)}, not {list(shape)}"
+            raise BundleError(file, f"{name} has shape {shapes_in_words}")
 
-    unknown = sorted(weights.keys() - expected.keys())
+    unknown = sorted(weights.keys() - shapes.keys())
     if unknown:
         raise BundleError(file, f"has {unknown[0]}, which this architecture does not have")
 
-    network.load_state_dict(weights, strict=not new)
 
+def half_precision(weights: Weights) -> Weights:
+    """Return weights as a bundle stores them: in float16, except BatchNorm's statistics and priors.
 
-def _without_layers(weights: dict[str, Tensor], layers: tuple[str, ...]) -> dict[str, Tensor]:
-    """Return the tensors whose names do not begin with one of the layers."""
+    Those keep their type, because the variance of the first layer, which sees pixels, is beyond
+    the range of float16, and because locations are offsets from the priors.
+    """
     return {
-        name: tensor for name, tensor in weights.items() if name.partition(".")[0] not in layers
+        name: np.asarray(tensor, order="C")
+        if ".norm.running_" in name or name == "priors" or tensor.dtype.kind != "f"
+        else np.asarray(tensor, np.float16, order="C")
+        for name, tensor in weights.items()
     }
 
 
@@ -118,24 +119,3 @@ def _from_torchvision(name: str) -> str:
     block = {"inception": f"inception_{number}.", "aux": f"loss{number}.", None: ""}[kind]
     norm = "norm." if part == "bn" else ""
     return f"{block}{_TORCHVISION_LAYERS[layer]}.{norm}{tensor}"
-
-
-def half_precision(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return weights as a bundle stores them: in float16, except BatchNorm's statistics and priors.
-
-    Those keep their type, because the variance of the first layer, which sees pixels, is beyond
-    the range of float16, and because locations are offsets from the priors.
-    """
-    return {
-        name: tensor.contiguous()
-        if ".norm.running_" in name or name == "priors" or not tensor.is_floating_point()
-        else tensor.to(torch.float16).contiguous()
-        for name, tensor in weights.items()
-    }
-
-
-def as_shipped(network: Network) -> Network:
-    """Return a copy in evaluation mode, with weights rounded as a bundle stores them."""
-    shipped = copy.deepcopy(network).eval()
-    shipped.load_state_dict(half_precision(network.state_dict()))
-    return shipped

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image as PillowImage
 
-from detector import Detector, ImageError
+from detector import Detector, ImageError, Result
 from detector.bundles.bundle import Bundle
 from detector.errors import NotAnImage, SettingsError, UnreadableImage
 from detector.regions.cascade import Cascade
@@ -19,6 +19,7 @@ from detector.runtime import Runtime
 from detector.settings import Settings
 from proposals import SelectiveSearch
 from proposals.merge import merge
+from tests.support.tiny_bundle import load_network
 
 
 def test_the_ways_to_hand_in_an_image_agree(tiny_detector: Detector, photos: Path) -> None:
@@ -52,7 +53,7 @@ def test_boxes_are_proposals_and_scores_the_members_mean(
             crops = cut(pixels, boxes[number : number + 1], member.warp)
             crop = torch.from_numpy(crops).permute(0, 3, 1, 2)
             with torch.inference_mode():
-                logits = tiny_bundle.network(member)(crop)
+                logits = load_network(tiny_bundle, member)(crop)
             probabilities.append(logits.softmax(dim=1)[0].numpy())
         mean = np.mean(probabilities, axis=0)
         column = 1 + tiny_bundle.manifest.classes.index(label)
@@ -162,6 +163,7 @@ def test_multibox_alone(multibox_bundle: Bundle, photos: Path, workers: int | No
             (result,) = detector.run([photos / "a.png"], workers=workers)
         else:
             result = detector.detect(photos / "a.png")
+    assert isinstance(result, Result)
     assert set(result.proposals) == {"multibox", "merged"}
     assert result.proposals["merged"] == result.proposals["multibox"] > 5
 

@@ -10,7 +10,7 @@ from detector import Detector, runtime
 from detector.bundles.bundle import Bundle
 from detector.common import cpu
 from detector.errors import SettingsError
-from detector.runtime import Runtime
+from detector.runtime import FloatPrecision, Runtime
 from detector.settings import Settings
 
 
@@ -67,8 +67,9 @@ def test_what_is_not_possible_is_an_error(options: Any, message: str) -> None:
 
 
 def test_a_precision_that_is_asked_for_is_taken() -> None:
-    for precision in ("float32", "bfloat16"):
-        resolved = Runtime.resolve(device="cpu", precision=precision)  # type: ignore[arg-type]
+    precisions: tuple[FloatPrecision, ...] = ("float32", "bfloat16")
+    for precision in precisions:
+        resolved = Runtime.resolve(device="cpu", precision=precision)
         assert resolved.precision == resolved.float_precision == precision
 
 

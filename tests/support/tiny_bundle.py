@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from detector.bundles.manifest import Recipe
-from detector.models.googlenet import GoogLeNet
+from detector.bundles.bundle import Bundle
+from detector.bundles.manifest import Member, Recipe
+from detector.models.googlenet import GoogLeNet, make_googlenet
 
 RECIPE = Recipe.model_validate(
     {
@@ -37,3 +38,9 @@ def write_tiny_weights(folder: Path) -> list[Path]:
         paths.append(folder / f"{seed}.safetensors")
         save_file(network.state_dict(), paths[-1])
     return paths
+
+
+def load_network(bundle: Bundle, member: Member) -> GoogLeNet:
+    """A member's network in PyTorch."""
+    weights = bundle.classifier_weights(member)
+    return make_googlenet(weights, member.architecture, member.warp.crop_size)

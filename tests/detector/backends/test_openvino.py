@@ -2,41 +2,51 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 import torch
 
-from detector.backends import openvino
 from detector.backends.openvino import OpenVINOBackend, OpenVINOMultiBox
 from detector.backends.pytorch import PyTorchMultiBox
 from detector.bundles.bundle import Bundle
+from detector.bundles.manifest import Architecture, MultiBoxRecipe
+from detector.models.googlenet import GoogLeNet
+from detector.models.layers import classifier_shapes, multibox_shapes
+from detector.models.modules import weights_of
+from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.weights import check_weights
 from detector.runtime import FloatPrecision
+from tests.support.tiny_bundle import load_network
 
 
 @pytest.mark.parametrize("member", [0, 1])
 def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, member: int) -> None:
     """With local response normalisation and with BatchNorm; batches of any size."""
     described = tiny_bundle.manifest.members[member]
+    weights = tiny_bundle.classifier_weights(described)
     torch.manual_seed(0)
     tensor = 50 * torch.randn(7, 64, 64, 3)
     with torch.inference_mode():
-        logits = tiny_bundle.network(described)(tensor.permute(0, 3, 1, 2))
+        logits = load_network(tiny_bundle, described)(tensor.permute(0, 3, 1, 2))
         expected = logits.softmax(dim=1).numpy()
     crops = tensor.numpy()
-    exact = OpenVINOBackend(tiny_bundle.network(described), 64, "float32", described.sha256)
+    exact = OpenVINOBackend(weights, described.architecture, "float32")
     for count in (7, 1, 4):
         np.testing.assert_allclose(exact(crops[:count]), expected[:count], atol=1e-5)
     for place, crop in enumerate(crops):  # bit for bit, wherever it stands
         assert (exact(crop[None])[0] == exact(crops)[place]).all()
-    near = OpenVINOBackend(tiny_bundle.network(described), 64, "bfloat16", described.sha256)(crops)
+    near = OpenVINOBackend(weights, described.architecture, "bfloat16")(crops)
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-5)
 
 
 def test_threads_share_a_network(tiny_bundle: Bundle) -> None:
     member = tiny_bundle.manifest.members[0]
-    network = OpenVINOBackend(tiny_bundle.network(member), 64, "float32", member.sha256)
+    network = OpenVINOBackend(
+        tiny_bundle.classifier_weights(member), member.architecture, "float32"
+    )
     torch.manual_seed(0)
     batches = [50 * torch.randn(20, 64, 64, 3).numpy() for _ in range(8)]
     expected = [network(crops) for crops in batches]
@@ -45,62 +55,66 @@ def test_threads_share_a_network(tiny_bundle: Bundle) -> None:
             assert (found == alone).all()
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "going-deeper-detector" / "openvino"
+@pytest.mark.parametrize("variant", ["separable", "torchvision"])
+def test_other_architectures(variant: str) -> None:
+    """The depthwise stem, and torchvision's 3x3 kernels and 2x2 pooling."""
+    architecture = (
+        Architecture(width=0.25, normalisation="none", stem="separable")
+        if variant == "separable"
+        else Architecture(width=0.25, variant="torchvision", normalisation="batchnorm")
+    )
+    torch.manual_seed(0)
+    network = GoogLeNet(4, crop_size=96, architecture=architecture).eval()
+    crops = 50 * torch.randn(3, 96, 96, 3)
+    with torch.inference_mode():
+        expected = network(crops.permute(0, 3, 1, 2)).softmax(dim=1).numpy()
+    weights = weights_of(network)
+    check_weights(weights, classifier_shapes(architecture, 4), Path("weights"))
+    backend = OpenVINOBackend(weights, architecture, "float32")
+    np.testing.assert_allclose(backend(crops.numpy()), expected, atol=1e-5)
 
 
-def refuse(*_: object) -> None:
-    raise AssertionError("the network is converted again")
+def test_openvino_reports_nothing(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its telemetry belongs to `convert_model`, which is not used."""
+    telemetry = pytest.importorskip("openvino_telemetry")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("telemetry is used")
+
+    monkeypatch.setattr(telemetry.Telemetry, "__init__", refuse)
+    member = tiny_bundle.manifest.members[0]
+    weights = tiny_bundle.classifier_weights(member)
+    OpenVINOBackend(weights, member.architecture, "float32")(np.zeros((1, 64, 64, 3), np.float32))
 
 
-def test_a_kept_network_is_the_same(
-    tiny_bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
-    crops = torch.randn(5, 64, 64, 3).numpy()
-    new = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
-    assert sorted(path.suffix for path in cache.iterdir()) == [".bin", ".sha256", ".xml"]
-    with monkeypatch.context() as patch:
-        patch.setattr(openvino, "_convert", refuse)
-        kept = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
-        with pytest.raises(AssertionError, match="converted again"):
-            OpenVINOBackend(network, 64, "bfloat16", "another digest")
-    assert (new == kept).all()
-    (weights,) = cache.glob("*.bin")
-    weights.write_bytes(bytes(len(weights.read_bytes())))  # as a disk has it that lost its power
-    again = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
-    assert (new == again).all()
-    for path in cache.iterdir():
-        path.write_bytes(b"damaged")
-    again = OpenVINOBackend(network, 64, "bfloat16", "some digest")(crops)
-    assert (new == again).all()
+@pytest.mark.parametrize("head", ["dense", "shared"])
+def test_multiboxes_network(head: Literal["dense", "shared"]) -> None:
+    recipe = MultiBoxRecipe(
+        size=64, priors=30, hidden=8, head=head, architecture=Architecture(width=0.25)
+    )
+    corners = np.random.default_rng(0).random((30, 2, 2), np.float32)
+    priors = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    torch.manual_seed(0)
+    network = MultiBoxNetwork(recipe, priors).eval()
+    weights = weights_of(network)
+    check_weights(weights, multibox_shapes(recipe), Path("weights"))
 
-
-def test_without_a_place_to_keep_it(
-    tiny_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
-    made = OpenVINOBackend(network, 64, "float32", "some digest")
-    assert made(torch.randn(1, 64, 64, 3).numpy()).shape == (1, 4)
-
-
-def test_multiboxes_network(multibox_bundle: Bundle) -> None:
-    recipe = multibox_bundle.manifest.multibox
-    assert recipe is not None
-    network = multibox_bundle.multibox_network(recipe)
-    pictures = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
-    reference = PyTorchMultiBox(network, recipe.normalisation, "cpu", "float32")
-    expected = reference(pictures)
+    images = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), dtype=np.uint8)
+    expected = PyTorchMultiBox(network, recipe.normalisation, "cpu", "float32")(images)
     bounds: dict[FloatPrecision, float] = {"float32": 1e-5, "bfloat16": 0.02}
     for precision, bound in bounds.items():
-        found = OpenVINOMultiBox(network, recipe, 5, precision, recipe.sha256)(pictures)
+        found = OpenVINOMultiBox(weights, recipe, 5, precision)(images)
         for ours, theirs in zip(found, expected, strict=True):
             assert ours.dtype == np.float32
             np.testing.assert_allclose(ours, theirs, atol=bound)
-    network.priors[:] += 1 / 4096  # a step that bfloat16 has not
-    moved, _ = OpenVINOMultiBox(network, recipe, 5, "bfloat16", recipe.sha256)(pictures)
-    np.testing.assert_allclose(moved - found[0], 1 / 4096, rtol=1e-2)
+
+
+def test_multiboxes_locations_are_float32(multibox_bundle: Bundle) -> None:
+    recipe = multibox_bundle.manifest.multibox
+    assert recipe is not None
+    weights = multibox_bundle.multibox_weights(recipe)
+    images = np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+    before, _ = OpenVINOMultiBox(weights, recipe, 5, "bfloat16")(images)
+    weights["priors"] += np.float32(1 / 4096)  # a step that bfloat16 does not have
+    after, _ = OpenVINOMultiBox(weights, recipe, 5, "bfloat16")(images)
+    np.testing.assert_allclose(after - before, 1 / 4096, rtol=1e-2)

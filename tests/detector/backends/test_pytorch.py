@@ -11,6 +11,7 @@ from detector.networks import Networks
 from detector.regions.ensemble import Regions
 from detector.runtime import Runtime
 from proposals.baselines import random_boxes
+from tests.support.tiny_bundle import load_network
 
 
 @pytest.mark.parametrize("member", [0, 1])
@@ -19,11 +20,11 @@ def test_float32_equals_the_network_and_bfloat16_is_near(tiny_bundle: Bundle, me
     torch.manual_seed(0)
     crops = 50 * torch.randn(6, 64, 64, 3)
     with torch.inference_mode():
-        logits = tiny_bundle.network(described)(crops.permute(0, 3, 1, 2))
+        logits = load_network(tiny_bundle, described)(crops.permute(0, 3, 1, 2))
         expected = logits.softmax(dim=1).numpy()
-    exact = PyTorchBackend(tiny_bundle.network(described), "float32")(crops.numpy())
+    exact = PyTorchBackend(load_network(tiny_bundle, described), "float32")(crops.numpy())
     np.testing.assert_allclose(exact, expected, atol=1e-5)
-    near = PyTorchBackend(tiny_bundle.network(described), "bfloat16")(crops.numpy())
+    near = PyTorchBackend(load_network(tiny_bundle, described), "bfloat16")(crops.numpy())
     np.testing.assert_allclose(near, expected, atol=0.05)
     np.testing.assert_allclose(near.sum(axis=1), 1, atol=1e-6)
 
@@ -34,10 +35,10 @@ def test_gpu_agrees_with_the_processor(tiny_bundle: Bundle) -> None:
     described = tiny_bundle.manifest.members[0]
     torch.manual_seed(0)
     crops = 50 * torch.randn(6, 64, 64, 3)
-    processor = PyTorchBackend(tiny_bundle.network(described), "float32")
+    processor = PyTorchBackend(load_network(tiny_bundle, described), "float32")
     from detector.backends.cuda import CudaBackend
 
-    gpu = CudaBackend(tiny_bundle.network(described), "cuda:0", "float32")
+    gpu = CudaBackend(load_network(tiny_bundle, described), "cuda:0", "float32")
     for count in (6, 4, 6):
         for part in (crops[:count], crops[-count:], crops[:count].flip(0)):
             np.testing.assert_allclose(gpu(part), processor(part.numpy()), atol=1e-4)

@@ -11,7 +11,8 @@ import torch
 
 from detector.bundles.bundle import Bundle, find_bundle
 from detector.errors import BundleError, SettingsError
-from detector.models.quantization import named_convolutions
+from detector.models.layers import convolutions
+from tests.support.tiny_bundle import load_network
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_networks_have_the_weights_that_were_packed(
     from detector.models.weights import read_weights
 
     for member, path in zip(tiny_bundle.manifest.members, tiny_weights, strict=True):
-        network = tiny_bundle.network(member)
+        network = load_network(tiny_bundle, member)
         assert not network.training
         for name, tensor in read_weights(path).items():
             torch.testing.assert_close(network.state_dict()[name], tensor, rtol=1e-3, atol=1e-6)
@@ -94,7 +95,8 @@ def test_wrong_manifests_are_refused(copy: Path, keys: dict[str, Any], message: 
 def test_wrong_ranges_are_refused(copy: Path, changes: dict[str, Any], message: str) -> None:
     bundle = Bundle.load(copy)
     members = [member.model_dump(mode="json") for member in bundle.manifest.members]
-    names = [name for name, _ in named_convolutions(bundle.network(bundle.manifest.members[0]))]
+    architecture = bundle.manifest.members[0].architecture
+    names = [layer.name for layer in convolutions(architecture)]
     ranges = {name: [0, 1] for name in names} | changes
     members[0]["ranges"] = {name: ends for name, ends in ranges.items() if ends}
     change(copy, members=members)

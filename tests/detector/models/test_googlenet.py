@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -19,9 +19,10 @@ from detector.models.googlenet import (
     GoogLeNet,
     LocalResponseNorm,
     Trunk,
-    feature_map_sides,
 )
-from detector.models.weights import load_weights, translate_names
+from detector.models.layers import classifier_shapes, feature_map_sides
+from detector.models.modules import load_weights, weights_of
+from detector.models.weights import translate_names
 
 TORCHVISION = Architecture(variant="torchvision", normalisation="batchnorm")
 
@@ -215,7 +216,11 @@ def test_torchvision_variant_equals_torchvisions(auxiliary: bool) -> None:
             nn.init.uniform_(module.bias, -0.1, 0.1)
     net = Architecture(variant="torchvision", normalisation="batchnorm")
     ours = GoogLeNet(7, architecture=net, auxiliary=auxiliary)
-    load_weights(ours, translate_names(theirs.state_dict()), Path("torchvision"))
+    load_weights(
+        ours,
+        translate_names({n: t.numpy() for n, t in theirs.state_dict().items()}),
+        Path("torchvision"),
+    )
     x = torch.randn(2, 3, 224, 224)
     ours.eval()
     with torch.inference_mode():
@@ -266,3 +271,13 @@ def test_local_response_normalisation_has_torchs_gradient() -> None:
         torch.autograd.backward(norm(x).square().sum())
         gradients.append(x.grad)
     torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("stem", ["dense", "separable"])
+@pytest.mark.parametrize("normalisation", ["lrn", "batchnorm", "none"])
+def test_shapes_of_the_description_are_the_modules(stem: Any, normalisation: Any) -> None:
+    architecture = Architecture(stem=stem, normalisation=normalisation, width=0.25)
+    network = GoogLeNet(7, crop_size=64, architecture=architecture)
+    shapes = {name: tensor.shape for name, tensor in weights_of(network).items()}
+    assert shapes == classifier_shapes(architecture, 7)
+    assert list(network.state_dict()) == list(classifier_shapes(architecture, 7))

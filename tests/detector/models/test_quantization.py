@@ -12,8 +12,12 @@ from detector.bundles.bundle import Bundle
 from detector.common.cpu import has_int8
 from detector.errors import SettingsError
 from detector.models.googlenet import Convolution
-from detector.models.quantization import QuantizedConvolution, measure_activation_ranges, quantize
+from detector.models.layers import ConvolutionLayer
+from detector.models.modules import weights_of
 from detector.runtime import Runtime
+from detector.training.activation_ranges import measure_activation_ranges
+from tests.support.quantized import QuantizedConvolution, quantize
+from tests.support.tiny_bundle import load_network
 
 
 def crops_like_photos(count: int, seed: int = 0) -> torch.Tensor:
@@ -35,7 +39,7 @@ def test_arithmetic_is_that_of_integers(
     seed: int, stride: int, batchnorm: bool, low: float, high: float
 ) -> None:
     torch.manual_seed(seed)
-    convolution = Convolution(3, 4, 3, stride=stride, batchnorm=batchnorm).eval()
+    convolution = Convolution(ConvolutionLayer("", 3, 4, 3, stride), batchnorm=batchnorm).eval()
     factor, shift = torch.ones(4), convolution.bias
     if isinstance(norm := convolution.norm, torch.nn.BatchNorm2d):
         torch.nn.init.uniform_(norm.weight)
@@ -62,7 +66,7 @@ def test_arithmetic_is_that_of_integers(
 
 
 def test_ranges_are_the_extremes_of_all_batches(tiny_bundle: Bundle) -> None:
-    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
+    network = load_network(tiny_bundle, tiny_bundle.manifest.members[0])
     batches = [crops_like_photos(3, seed) for seed in (0, 1)]
     together = measure_activation_ranges(network, batches)
     assert together["conv1.7x7_s2"] == (
@@ -82,7 +86,7 @@ def test_ranges_are_the_extremes_of_all_batches(tiny_bundle: Bundle) -> None:
 @pytest.mark.parametrize("member", [0, 1])
 def test_network_of_integers_is_near(tiny_bundle: Bundle, member: int) -> None:
     """With local response normalisation and with BatchNorm; OpenVINO's as well."""
-    network = tiny_bundle.network(tiny_bundle.manifest.members[member])
+    network = load_network(tiny_bundle, tiny_bundle.manifest.members[member])
     network.classifier.weight.data /= (2, 40)[member]  # so that no class is certain
     ranges = measure_activation_ranges(network, [crops_like_photos(32, seed=1)])
     crops = crops_like_photos(11)
@@ -94,16 +98,19 @@ def test_network_of_integers_is_near(tiny_bundle: Bundle, member: int) -> None:
     np.testing.assert_allclose(near, expected, atol=0.1)
     assert np.abs(near - expected).max() > 1e-5
     runtime = Runtime.resolve(device="cpu", backend="openvino", precision="int8", quantized=True)
-    backend = make_classifier(network, 64, runtime, activation_ranges=ranges)
+    backend = make_classifier(
+        weights_of(network), network.architecture, 64, runtime, activation_ranges=ranges
+    )
     found = backend(crops.numpy())
     np.testing.assert_allclose(found, expected, atol=0.1)
+    np.testing.assert_allclose(found, near, atol=0.05)
     for index, crop in enumerate(crops.numpy()):  # bit for bit, at every position in a batch
         assert (backend(crop[None])[0] == found[index]).all()
 
 
 def test_what_is_missing_is_named(tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("detector.runtime.has_int8", lambda: True)  # on any processor
-    network = tiny_bundle.network(tiny_bundle.manifest.members[0])
+    network = load_network(tiny_bundle, tiny_bundle.manifest.members[0])
     ranges = measure_activation_ranges(network, [crops_like_photos(1)])
     del ranges["inception_4c.5x5"]
     with pytest.raises(ValueError, match=r"no range for inception_4c\.5x5"):

@@ -2,20 +2,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from detector.bundles.manifest import Architecture
 from detector.errors import BundleError
 from detector.models.googlenet import GoogLeNet
-from detector.models.weights import (
-    as_shipped,
-    half_precision,
-    load_weights,
-    read_weights,
-    translate_names,
-)
+from detector.models.modules import as_shipped, load_weights, weights_of
+from detector.models.weights import half_precision, read_weights, translate_names
 
 NET = Architecture(width=0.25, normalisation="batchnorm")
 
@@ -42,7 +39,7 @@ def test_statistics_beyond_half_precision_survive() -> None:
 
 def test_round_trip_in_half_precision(network: GoogLeNet, tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
-    save_file(half_precision(network.state_dict()), file)
+    save_file(half_precision(weights_of(network)), file)
     other = GoogLeNet(3, crop_size=64, architecture=NET).eval()
     load_weights(other, read_weights(file), file)
     for name, tensor in other.state_dict().items():
@@ -57,7 +54,8 @@ def test_bvlc_weights_fit_by_their_own_names(bvlc_weights: Path) -> None:
 def test_caffes_name_of_the_last_layer_is_translated(network: GoogLeNet, tmp_path: Path) -> None:
     file = tmp_path / "w.safetensors"
     weights = {
-        k.replace("classifier.", "loss3.classifier."): v for k, v in network.state_dict().items()
+        name.replace("classifier.", "loss3.classifier."): tensor
+        for name, tensor in weights_of(network).items()
     }
     save_file(weights, file)
     assert read_weights(file).keys() == network.state_dict().keys()
@@ -67,18 +65,18 @@ def test_caffes_name_of_the_last_layer_is_translated(network: GoogLeNet, tmp_pat
     ("change", "message"),
     [
         pytest.param({"classifier.bias": None}, "lacks classifier.bias", id="missing"),
-        pytest.param({"other": torch.zeros(1)}, "has other, which", id="unknown"),
+        pytest.param({"other": np.zeros(1)}, "has other, which", id="unknown"),
         pytest.param(
-            {"classifier.bias": torch.zeros(4)},
+            {"classifier.bias": np.zeros(4)},
             r"classifier.bias has shape \[4\], not \[3\]",
             id="shape",
         ),
     ],
 )
 def test_weights_of_another_network(
-    network: GoogLeNet, change: dict[str, torch.Tensor | None], message: str
+    network: GoogLeNet, change: dict[str, NDArray[np.float64] | None], message: str
 ) -> None:
-    weights = network.state_dict() | change
+    weights = weights_of(network) | change
     present = {name: tensor for name, tensor in weights.items() if tensor is not None}
     with pytest.raises(BundleError, match=f"some.file: {message}"):
         load_weights(network, present, Path("some.file"))
@@ -86,7 +84,7 @@ def test_weights_of_another_network(
 
 def test_weights_of_another_network_of_torchvision(network: GoogLeNet) -> None:
     inception_v3 = ["Conv2d_1a_3x3.conv.weight", "fc.weight"]
-    weights = translate_names({name: torch.zeros(1) for name in inception_v3})
+    weights = translate_names({name: np.zeros(1) for name in inception_v3})
     with pytest.raises(BundleError, match=r"some.file: lacks conv1.7x7_s2.weight"):
         load_weights(network, weights, Path("some.file"))
 

@@ -28,6 +28,7 @@ from detector.training.data_set import DataSet
 from detector.training.loop import CHECKPOINT, LOG
 from detector.training.regions import train
 from detector.training.settings import RegionTraining
+from tests.support.tiny_bundle import load_network
 
 ROOT = Path(__file__).parents[3]
 
@@ -78,7 +79,7 @@ def test_from_annotations_to_a_detector(
     exact = Settings.read(scoring=True, assignments=["classifier.precision=float32"])
     with Detector.load(bundle, settings=exact, device="cpu") as detector:
         found = detector.detect(data.folder / "0.png")
-    classifier = bundle.network(bundle.manifest.members[0]).classifier
+    classifier = load_network(bundle, bundle.manifest.members[0]).classifier
     assert classifier.out_features == 3
     # The bundle finds what the validation of the training found.
     journal = (out / "validation-6.jsonl").read_text().splitlines()
