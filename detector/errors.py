@@ -10,6 +10,11 @@ from os import PathLike
 from typing import Self
 
 
+def install_hint(extra: str) -> str:
+    """Return the command that installs an optional part of the program."""
+    return f"pip install 'going-deeper-detector[{extra}]'"
+
+
 class DetectorError(Exception):
     """Base class of all errors that a user can fix."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import cv2
@@ -28,10 +29,18 @@ def fingerprint(bundle_sha256: str, settings: Settings, runtime: Runtime) -> dic
             "opencv": cv2.__version__,
             "openvino": version("openvino"),
             "pillow": PIL.__version__,
-            "selectivesearch": version("selectivesearch"),
-            "torch": version("torch"),
+            **_optional_versions("selectivesearch", "torch"),
         },
     }
+
+
+def _optional_versions(*packages: str) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    versions = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
 
 
 def proposals_file_fingerprint(proposals_file: Path | None) -> dict[str, str]:

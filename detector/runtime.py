@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from detector.common.cpu import has_bfloat16, has_int8
-from detector.errors import SettingsError
+from detector.errors import SettingsError, install_hint
 
 BackendName = Literal["torch", "openvino"]
 Precision = Literal["int8", "bfloat16", "float32"]
 FloatPrecision = Literal["bfloat16", "float32"]
+
+GPU_DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/dxg"), Path("/dev/kfd"))
+"""Devices of the drivers of NVIDIA, of GPUs under WSL, and of AMD."""
 
 IMAGES_PER_GPU_BATCH = 8
 """Number of images whose regions share batches on a GPU. On a processor each image has its own."""
@@ -119,6 +124,8 @@ def _resolve_backend(name: BackendName | Literal["auto"], device: str) -> Backen
         raise SettingsError(f"backend openvino runs on the processor, not on {device}")
     if name == "auto":
         return "openvino" if device == "cpu" else "torch"
+    if name == "torch" and find_spec("torch") is None:
+        raise SettingsError(f"backend torch needs {install_hint('torch')}")
     return name
 
 
@@ -140,6 +147,9 @@ def _native_float_precision(device: str) -> FloatPrecision:
 
 
 def _count_gpus() -> int:
+    """Return the number of GPUs that PyTorch can use, without importing it where there are none."""
+    if not any(path.exists() for path in GPU_DRIVERS) or find_spec("torch") is None:
+        return 0
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

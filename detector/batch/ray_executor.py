@@ -23,7 +23,7 @@ from detector.batch.local_executor import failed, predict_or_fail, propose_or_fa
 from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
 from detector.detector import Detector, check_classes, load_networks, resolve_runtime
-from detector.errors import LostWorker, SettingsError, WorkerError
+from detector.errors import LostWorker, SettingsError, WorkerError, install_hint
 from detector.fingerprint import fingerprint, proposals_file_fingerprint
 from detector.formats.records import Header
 from detector.preprocessing import Preprocessor, use_one_opencv_thread
@@ -36,7 +36,7 @@ try:
     from ray import data
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError as error:
-    raise SettingsError("--engine ray needs pip install 'going-deeper-detector[ray]'") from error
+    raise SettingsError(f"--engine ray needs {install_hint('ray')}") from error
 
 LARGEST_BLOCK = 16
 """Maximum number of images per task. A killed worker loses only its current block."""

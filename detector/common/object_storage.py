@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from detector.errors import SettingsError
+from detector.errors import SettingsError, install_hint
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -86,7 +86,7 @@ def _storage(place: str) -> tuple[FileSystem, str]:
         from pyarrow.fs import FileSystem
     except ImportError as error:
         raise SettingsError(
-            f"{place}: object storage needs pip install 'going-deeper-detector[ray]'"
+            f"{place}: object storage needs {install_hint('ray')}"
         ) from error
     try:
         system, path = FileSystem.from_uri(place)
