@@ -1,4 +1,4 @@
-"""What is loaded once: the networks of a bundle, on one runtime."""
+"""The networks of a bundle on one runtime: loaded once, shared by all detectors."""
 
 from __future__ import annotations
 
@@ -77,12 +77,14 @@ class Networks:
             )
             for member in chosen
         ]
+
         ensemble = Ensemble(
             classifiers,
             manifest.normalisation,
             classes=1 + len(manifest.classes),
             batch_size=runtime.batch_size,
         )
+
         return cls(
             name=manifest.name,
             version=manifest.version,

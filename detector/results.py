@@ -34,7 +34,7 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What was found in an image. A notebook shows it as the image with its boxes.
+    """The objects found in an image. A notebook shows it as the image with its boxes.
 
     Args:
         path: The image's file, or None if it was handed in as bytes, PIL image or array.

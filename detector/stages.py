@@ -22,7 +22,7 @@ Seconds = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class PreprocessedImage:
-    """A decoded image with the boxes of the proposal method; MultiBox has not added its own.
+    """A decoded image with the boxes of the proposal method, before MultiBox adds its own.
 
     Args:
         pixels: RGB `uint8 [H, W, 3]`, upright.

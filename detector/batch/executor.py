@@ -48,7 +48,7 @@ class UndetectedImage:
 
 
 Finished = DetectedImage | UndetectedImage
-"""An image of which everything is known."""
+"""The outcome for one image."""
 
 
 class Executor(Protocol):

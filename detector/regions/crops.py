@@ -93,7 +93,7 @@ def windows(
     source = window + before
     source_size = window_size - before - after
 
-    # The same parts in pixels of the crop.
+    # The window and its outside in pixels of the crop.
     size = warp.crop_size
     target_size = _divide(source_size * size, window_size)
     target = _divide(before * size, window_size)

@@ -59,7 +59,7 @@ class Ensemble:
         self.normalisation = normalisation
         self.classes = classes
         self.batch_size = batch_size
-        # One thread for the ensemble's life: the heap of each new thread would grow anew.
+        # Kept for the ensemble's life, because the heap of every new thread would grow again.
         self._cropping_thread = ThreadPoolExecutor(1)
 
     def classify(

@@ -1,4 +1,4 @@
-"""The same crops as `detector.regions.crops`, by a few large tensor operations on a GPU.
+"""Crops on a GPU: the warp of `detector.regions.crops` as a few large tensor operations.
 
 Letters of shapes: N boxes, S the crop's side, H and W the image's sides.
 """
@@ -52,7 +52,7 @@ def summed_area_table(pixels: Tensor) -> Tensor:
 
 
 class _Footprints(NamedTuple):
-    """Where each crop pixel looks at, in one axis; each `[N, S]` but for `extent`, `[N, 1]`."""
+    """Where each crop pixel looks at, in one axis: `[N, S]` each, and `[N, 1]` for `extent`."""
 
     begin: Tensor
     """First end of the footprint, on a scale of -1 to 1."""
