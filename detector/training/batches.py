@@ -21,11 +21,10 @@ from detector.datasets.ground_truth import AnnotatedImage
 from detector.regions.crops import (
     Windows,
     cut_with_opencv,
-    cut_with_torch,
     normalise,
-    sums,
     windows,
 )
+from detector.regions.gpu_crops import cut_with_torch, summed_area_table
 from detector.training.distortion import distort, draw_distortions
 from detector.training.sampling import IGNORED, Regions, label
 from detector.training.settings import RegionAugmentation, Sampling
@@ -171,7 +170,7 @@ def _cut_on_gpu(
     mean = torch.tensor(normalisation.mean, device=device)
     std = torch.tensor(normalisation.std, device=device)
     pixels = ((stack - mean) / std).permute(0, 3, 1, 2)  # [N, 3, H, W]
-    return cut_with_torch(sums(pixels), where, warp, mirrored)
+    return cut_with_torch(summed_area_table(pixels), where, warp, mirrored)
 
 
 def _clear_outside(crops: Tensor, where: Windows) -> None:

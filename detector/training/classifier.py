@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detector.backends.pytorch import PyTorchBackend, choose_device
+from detector.backends import make_classifier
+from detector.backends.pytorch import limit_threads
 from detector.bundles.model_card import WEIGHTS
 from detector.common.atomic_io import atomic_write, encode
 from detector.common.cpu import available_cores
@@ -30,14 +31,16 @@ from detector.evaluation.classification import centre_crop, evaluate, find_label
 from detector.formats.records import Failure
 from detector.images import MAX_PIXELS, load
 from detector.models.googlenet import GoogLeNet
-from detector.models.weights import as_shipped, load_weights, read_weights
+from detector.models.modules import as_shipped, load_weights, weights_of
+from detector.models.weights import read_weights
 from detector.regions.crops import normalise
+from detector.runtime import Runtime
 from detector.training.distortion import distort, draw_distortions
 from detector.training.loop import Loop, check_folder
 from detector.training.objective import classification_loss
 from detector.training.parallel import Group
 from detector.training.photos import Photos, readable
-from detector.training.results import circumstances, start, write_weights
+from detector.training.results import AUXILIARY_HEADS, circumstances, start, write_weights
 from detector.training.settings import ClassifierTraining, Patches
 from proposals import Image
 
@@ -102,7 +105,8 @@ def train(
     if not photos:
         raise FormatError(data, "has no photo that can be used")
     with Group() as group:
-        chosen = choose_device(group.device(device))
+        limit_threads()
+        chosen = torch.device(Runtime.resolve(device=group.device(device), backend="torch").device)
         network = build(recipe, len(labels), weights, seed)
         out.mkdir(parents=True, exist_ok=True)
         batch_size = recipe.patches.batch_size
@@ -206,8 +210,16 @@ class PatchTask:
         """The accuracy on held-out photos, where there are any."""
         if not (self._held_out and self._loop.group.first):
             return {}
-        backend = PyTorchBackend(as_shipped(network), self._loop.device, self._loop.precision)
         normalisation, crop_size = self._recipe.normalisation, self._recipe.crop_size
+        weights = {
+            name: tensor
+            for name, tensor in weights_of(as_shipped(network)).items()
+            if not name.startswith(AUXILIARY_HEADS)
+        }
+        runtime = Runtime.resolve(
+            device=str(self._loop.device), backend="torch", precision=self._loop.precision
+        )
+        backend = make_classifier(weights, self._recipe.architecture, crop_size, runtime)
         guesses = evaluate(
             [backend], normalisation, self._held_out, lambda image: [centre_crop(image, crop_size)]
         )

@@ -21,11 +21,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from detector.backends.pytorch import choose_precision
 from detector.common.atomic_io import atomic_write, encode
 from detector.common.progress import Progress
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.models.googlenet import Trunk
+from detector.runtime import Runtime
 from detector.training.parallel import Group
 from detector.training.settings import Optimisation, Run
 
@@ -103,7 +103,10 @@ class Loop(Generic[Network]):
         )
         self.step = 0
         self.seconds = 0.0
-        self.precision = choose_precision(optimisation.precision, device)
+        runtime = Runtime.resolve(
+            device=str(device), backend="torch", precision=optimisation.precision
+        )
+        self.precision = runtime.float_precision
         self._freeze(optimisation.frozen)
         self.optimiser = torch.optim.SGD(
             self._groups(tuple(f"{head}." for head in heads)),

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.backends.pytorch import choose_device
+from detector.backends.pytorch import PyTorchMultiBox, limit_threads
 from detector.bundles.manifest import MultiBoxRecipe, TrainedMultiBox, Warp
 from detector.bundles.model_card import MULTIBOX, WEIGHTS
 from detector.common.atomic_io import atomic_write
@@ -28,8 +28,10 @@ from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
 from detector.formats.records import Failure
 from detector.images import MAX_PIXELS, load
-from detector.models.multibox_network import MultiBoxNetwork, PyTorchMultiBox
-from detector.models.weights import as_shipped, load_weights, read_weights
+from detector.models.modules import as_shipped, load_weights
+from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.weights import read_weights
+from detector.runtime import Runtime
 from detector.training.batches import Batch, cut_batch
 from detector.training.checks import check_boxes
 from detector.training.data_set import DataSet
@@ -88,7 +90,8 @@ def train(
         check_boxes(truth, file)
     check_folder(out, resume=resume)
     with Group() as group:
-        chosen = choose_device(group.device(device))
+        limit_threads()
+        chosen = torch.device(Runtime.resolve(device=group.device(device), backend="torch").device)
         images, skipped = data.usable(strict=strict, show_progress=show_progress)
         if not images:
             raise TrainingError(f"{data.file}: none of its photos can be used")
@@ -213,7 +216,7 @@ class PictureTask:
             return {}
         loop, recipe = self._loop, self._recipe
         backend = PyTorchMultiBox(
-            as_shipped(network), recipe.normalisation, loop.device, loop.precision
+            as_shipped(network), recipe.normalisation, str(loop.device), loop.precision
         )
         multibox = MultiBox(backend, size=recipe.size)
         counts, best = [], []

@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.backends.choice import BackendName
-from detector.backends.pytorch import choose_device
+from detector.backends.pytorch import limit_threads
 from detector.batch.proposal_cache import Photo, cache_path, gather
 from detector.bundles.manifest import TrainedMember
 from detector.bundles.model_card import MEMBER, WEIGHTS
@@ -28,8 +27,11 @@ from detector.errors import SettingsError, TrainingError
 from detector.formats.records import Failure
 from detector.images import MAX_PIXELS
 from detector.models.googlenet import GoogLeNet
-from detector.models.quantization import ActivationRanges, measure_activation_ranges
-from detector.models.weights import as_shipped, load_weights, read_weights
+from detector.models.modules import as_shipped, load_weights
+from detector.models.quantization import ActivationRanges
+from detector.models.weights import read_weights
+from detector.runtime import BackendName, Runtime
+from detector.training.activation_ranges import measure_activation_ranges
 from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
 from detector.training.data_set import DataSet
@@ -78,7 +80,7 @@ def train(
     resume: bool = False,
     strict: bool = False,
     device: str = "auto",
-    backend: BackendName = "auto",
+    backend: BackendName | Literal["auto"] = "auto",
     workers: int | None = None,
     show_progress: ShowProgress = no_progress,
 ) -> Summary:
@@ -108,7 +110,8 @@ def train(
     check_folder(out, resume=resume)
     classes = tuple(data.truth.classes)
     with Group() as group:
-        chosen = choose_device(group.device(device))
+        limit_threads()
+        chosen = torch.device(Runtime.resolve(device=group.device(device), backend="torch").device)
         network = build(recipe, len(classes), weights, seed)
         out.mkdir(parents=True, exist_ok=True)
         gather_all = partial(

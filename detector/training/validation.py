@@ -5,27 +5,30 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import save
+from safetensors.numpy import save
 
-from detector.backends.choice import BackendName, choose_batch_size, make_backend
-from detector.backends.pytorch import choose_precision
 from detector.batch.journal import Journal
 from detector.batch.proposal_cache import Photo
+from detector.bundles.manifest import MemberRecipe
 from detector.common.progress import ShowProgress
 from detector.datasets.ground_truth import GroundTruth
+from detector.detector import Detector
 from detector.errors import SettingsError
 from detector.evaluation import voc
 from detector.evaluation.detections import from_entries
 from detector.formats.records import Entry
 from detector.images import load
 from detector.models.googlenet import GoogLeNet
-from detector.models.weights import as_shipped, half_precision
-from detector.regions.ensemble import Ensemble
-from detector.regions.nms import select
+from detector.models.modules import as_shipped, weights_of
+from detector.models.weights import half_precision
+from detector.networks import Networks
+from detector.runtime import BackendName, Runtime
 from detector.settings import Settings
+from detector.stages import ProposedImage
+from detector.training.results import AUXILIARY_HEADS
 from detector.training.settings import RegionTraining
 
 
@@ -46,7 +49,7 @@ class Validator:
         *,
         out: Path,
         device: torch.device,
-        backend: BackendName,
+        backend: BackendName | Literal["auto"],
         show_progress: ShowProgress,
     ) -> None:
         self._photos, self._classes, self._recipe = photos, classes, recipe
@@ -61,7 +64,7 @@ class Validator:
         photos = self._photos if count == "all" else self._photos[:count]
         if not photos:
             return {}
-        ensemble = self._ensemble(network)
+        detector = self._detector(network)
         path = self._out / f"validation-{step}.jsonl"
         recipe = self._recipe.model_dump(mode="json", exclude={"run", "validation"})
         names = tuple(self._classes)
@@ -74,12 +77,10 @@ class Validator:
             computed = 0
             for finished, photo in enumerate(photos, start=1):
                 if journal.digest(photo.image.file) is None:
-                    probabilities = ensemble(load(photo.file), photo.proposals.boxes)
-                    found = select(
-                        photo.proposals.boxes, probabilities, names, self._settings.detections
-                    )
+                    proposed = ProposedImage(load(photo.file), photo.proposals, {})
+                    (result,) = detector.predict_batch([proposed])
                     image = photo.image
-                    entry = Entry(image.file, image.width, image.height, {}, tuple(found))
+                    entry = Entry(image.file, image.width, image.height, {}, result.detections)
                     journal.append(entry.to_json() | {"digest": ""})
                     computed += 1
                 report(finished, computed)
@@ -91,21 +92,28 @@ class Validator:
         columns, _ = from_entries(entries, truth.images, labels)
         return voc.evaluate(truth, columns)[0].to_json()
 
-    def _ensemble(self, network: GoogLeNet) -> Ensemble:
-        """The network alone, as a bundle has it."""
-        precision = choose_precision(self._recipe.optimisation.precision, self._device)
-        crop_size = self._recipe.warp.crop_size
-        backend = make_backend(
-            self._backend, as_shipped(network), crop_size, self._device, precision
+    def _detector(self, network: GoogLeNet) -> Detector:
+        """Return a detector with this network alone, with weights as a bundle has them."""
+        recipe = self._recipe
+        runtime = Runtime.resolve(
+            device=str(self._device),
+            backend=self._backend,
+            precision=recipe.optimisation.precision,
+            batch_size=self._settings.classifier.batch_size,
         )
-        return Ensemble(
-            [(backend, self._recipe.warp)],
-            self._recipe.normalisation,
-            classes=1 + len(self._classes),
-            batch_size=choose_batch_size(
-                self._settings.classifier.batch_size, self._device, self._backend
-            ),
+        weights = {
+            name: tensor
+            for name, tensor in weights_of(as_shipped(network)).items()
+            if not name.startswith(AUXILIARY_HEADS)
+        }
+        networks = Networks.from_classifier(
+            weights,
+            MemberRecipe(warp=recipe.warp, architecture=recipe.architecture),
+            recipe.normalisation,
+            tuple(self._classes),
+            runtime,
         )
+        return Detector(networks, self._settings)
 
 
 def _begin(journal: Journal, fingerprint: Mapping[str, Any]) -> None:
@@ -117,4 +125,4 @@ def _begin(journal: Journal, fingerprint: Mapping[str, Any]) -> None:
 
 
 def _digest(network: GoogLeNet) -> str:
-    return hashlib.sha256(save(half_precision(network.state_dict()))).hexdigest()
+    return hashlib.sha256(save(half_precision(weights_of(network)))).hexdigest()

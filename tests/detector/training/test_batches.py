@@ -55,7 +55,7 @@ def test_crops_are_the_detectors_own(
     for index, number in enumerate(batch.photos.tolist()):
         pixels = normalise(photos[number], NORMALISATION)
         alone = cut(pixels, batch.boxes[[index]], warp, batch.mirrored[[index]])
-        torch.testing.assert_close(crops[[index]], alone, atol=2e-4, rtol=0)
+        torch.testing.assert_close(crops[[index]], torch.from_numpy(alone), atol=2e-4, rtol=0)
 
 
 @pytest.mark.parametrize("at_once", [64_000_000, 40_000])

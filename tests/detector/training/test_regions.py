@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from detector import Detector
-from detector.backends.pytorch import has_integers
 from detector.bundles.manifest import Architecture
 from detector.bundles.model_card import MEMBER, WEIGHTS, read_member, recipe_of
 from detector.bundles.pack import pack
 from detector.commands.train import command
 from detector.common.config import read_toml
+from detector.common.cpu import has_int8
 from detector.datasets import coco
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
@@ -87,7 +87,7 @@ def test_from_annotations_to_a_detector(
     mine = [(d.label, list(d.box)) for d in found.detections]
     assert mine == [(d["label"], d["box"]) for d in first["detections"]]
     # In 8-bit integers, whose ranges the training measured, it finds nearly that.
-    if has_integers():
+    if has_int8():
         fast = Settings.read(scoring=True, assignments=["classifier.precision=int8"])
         with Detector.load(bundle, settings=fast, device="cpu") as detector:
             near = detector.detect(data.folder / "0.png").detections
