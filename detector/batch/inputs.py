@@ -1,4 +1,4 @@
-"""Which images a run is about: folders, files, globs, lists, and URIs of object storage."""
+"""The images of a run: found in folders, files, globs, lists, and URIs of object storage."""
 
 from __future__ import annotations
 
@@ -10,78 +10,52 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.common.object_storage import StoredFile, is_stored, list_files
+from detector.common.object_storage import StoredFile, is_uri, list_files
 from detector.errors import FormatError, SettingsError
 from detector.images import SUFFIXES
 
 
 class Input(NamedTuple):
-    """An image file and the name it has in results."""
+    """An image file and its name in results."""
 
     name: str
-    """Relative to the given folder, or to what all inputs have in common; with `/`."""
+    """Path relative to the folder, or to the common parent of all inputs; with `/`."""
     path: Path | StoredFile
 
 
-def find_images(patterns: Sequence[str], *, leave_out: Iterable[Path] = ()) -> list[Input]:
-    """The images meant by `patterns`, sorted by name, each once.
+def find_images(patterns: Sequence[str], *, exclude: Iterable[Path] = ()) -> list[Input]:
+    """Return the images that patterns match, each once, sorted by name.
 
     Args:
-        patterns: each a folder (searched recursively, through links, for files with an image's
-            suffix, hidden ones left out), a file, a glob, the URI of a folder or file in object
-            storage, or `@list.txt` with one of these a line.
-        leave_out: folders in those that are searched, whose files are not taken: where a run
-            writes its pictures.
+        patterns: Each is one of the following:
+
+            - a folder, which is searched recursively, through links, for files with an image's
+              suffix. Hidden files and folders are skipped.
+            - a file
+            - a glob
+            - the URI of a folder or a file in object storage
+            - `@list.txt`, a file with one of these in each line.
+        exclude: Folders that a search skips. A run excludes the folder that it draws into.
 
     Raises:
-        SettingsError: a pattern matches nothing, a folder cannot be searched or is to be left out
-            itself, no image is found, or some are in object storage and some are not.
-        FormatError: a list cannot be read.
+        SettingsError: A pattern matches nothing, a folder cannot be searched or is excluded itself,
+            no image is found, or only some of the images are in object storage.
+        FormatError: A list cannot be read.
     """
     expanded = list(_expand_lists(patterns))
-    if any(map(is_stored, expanded)):
-        found = _in_storage(expanded)
+    if any(map(is_uri, expanded)):
+        inputs = _find_in_storage(expanded)
     else:
-        found = _on_disk(expanded, {path.resolve() for path in leave_out})
-    if not found:
+        inputs = _find_on_disk(expanded, {path.resolve() for path in exclude})
+    if not inputs:
         raise SettingsError(
             f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
         )
-    return sorted(found)
-
-
-def _on_disk(patterns: Sequence[str], hidden: set[Path]) -> list[Input]:
-    roots: list[Path] = []
-    files: list[Path] = []
-    for pattern in patterns:
-        roots.append(root := _root(pattern))
-        if root.resolve() in hidden and not Path(pattern).is_file():
-            raise SettingsError(f"{pattern}: pictures would come among the photos there")
-        inside = {folder for folder in hidden if root.resolve() in folder.parents}
-        for path in _match(pattern):
-            if not inside.intersection([path.resolve(), *path.resolve().parents]):
-                files += _walk(path, inside) if path.is_dir() else [path]
-    base = os.path.commonpath([os.path.abspath(root) for root in roots])
-    named = {Path(os.path.relpath(path, base)).as_posix(): path for path in files}
-    return [Input(name, path) for name, path in named.items()]
-
-
-def _in_storage(patterns: Sequence[str]) -> list[Input]:
-    folders: list[str] = []
-    files: list[StoredFile] = []
-    for pattern in patterns:
-        if not is_stored(pattern):
-            raise SettingsError(f"{pattern}: either all images are in object storage, or none")
-        found = list_files(pattern)
-        folders.append(found.folder)
-        alone = found.files[:1] if found.is_file else []
-        files += alone or [f for f in found.files if Path(f.path).suffix.lower() in SUFFIXES]
-    base = posixpath.commonpath(folders)
-    named = {posixpath.relpath(file.path, base): file for file in files}
-    return [Input(name, file) for name, file in named.items()]
+    return sorted(inputs)
 
 
 def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
+    """Yield the patterns, with those of a list file in place of `@list.txt`."""
     for pattern in patterns:
         if not pattern.startswith("@"):
             yield pattern
@@ -94,17 +68,66 @@ def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
         yield from (line.strip() for line in lines if line.strip())
 
 
-def _root(pattern: str) -> Path:
-    """The folder that names are relative to: a glob's is the part before its first wildcard."""
+def _find_on_disk(patterns: Sequence[str], excluded: set[Path]) -> list[Input]:
+    """Return the images that patterns match on the disk.
+
+    Args:
+        patterns: Folders, files and globs.
+        excluded: Folders to skip, without links.
+    """
+    roots: list[Path] = []
+    files: list[Path] = []
+    for pattern in patterns:
+        root = _root_folder(pattern)
+        roots.append(root)
+        if root.resolve() in excluded and not Path(pattern).is_file():
+            raise SettingsError(f"{pattern}: drawings would be written among the images there")
+
+        # A folder is excluded from the searches of its parents, but not if it was named itself.
+        excluded_inside = {folder for folder in excluded if root.resolve() in folder.parents}
+        for path in _match(pattern):
+            if not excluded_inside.intersection([path.resolve(), *path.resolve().parents]):
+                files += _walk(path, excluded_inside) if path.is_dir() else [path]
+
+    common_parent = os.path.commonpath([os.path.abspath(root) for root in roots])
+    by_name = {Path(os.path.relpath(path, common_parent)).as_posix(): path for path in files}
+    return [Input(name, path) for name, path in by_name.items()]
+
+
+def _find_in_storage(patterns: Sequence[str]) -> list[Input]:
+    """Return the images at URIs."""
+    folders: list[str] = []
+    files: list[StoredFile] = []
+    for pattern in patterns:
+        if not is_uri(pattern):
+            raise SettingsError(f"{pattern}: either all images are in object storage, or none")
+        listing = list_files(pattern)
+        folders.append(listing.folder)
+        if listing.is_file:  # the user named it, so that its suffix does not matter
+            files += listing.files
+        else:
+            files += [f for f in listing.files if Path(f.path).suffix.lower() in SUFFIXES]
+
+    common_parent = posixpath.commonpath(folders)
+    by_name = {posixpath.relpath(file.path, common_parent): file for file in files}
+    return [Input(name, file) for name, file in by_name.items()]
+
+
+def _root_folder(pattern: str) -> Path:
+    """Return the folder that names are relative to.
+
+    It is the folder itself, the parent of a file, or the part of a glob before its first wildcard.
+    """
     if os.path.lexists(pattern) or not glob.has_magic(pattern):
         path = Path(pattern)
         return path if path.is_dir() else path.parent
-    plain = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
-    return Path(*plain)
+    fixed_parts = itertools.takewhile(lambda part: not glob.has_magic(part), Path(pattern).parts)
+    return Path(*fixed_parts)
 
 
 def _match(pattern: str) -> list[Path]:
-    if os.path.lexists(pattern):  # a name may contain a glob's characters
+    """Return the files and folders that a pattern names."""
+    if os.path.lexists(pattern):  # a file's name may contain the characters of a glob
         return [Path(pattern)]
     matches = sorted(glob.glob(pattern, recursive=True))
     if not matches:
@@ -114,23 +137,32 @@ def _match(pattern: str) -> list[Path]:
     return [Path(match) for match in matches]
 
 
-def _walk(folder: Path, hidden: set[Path]) -> Iterator[Path]:
+def _walk(folder: Path, excluded: set[Path]) -> Iterator[Path]:
+    """Yield the images in a folder and its subfolders.
+
+    Args:
+        folder: The folder.
+        excluded: Subfolders to skip, without links.
+    """
+
     def refuse(error: OSError) -> None:
         raise SettingsError(f"{error.filename}: cannot be searched: {error.strerror}") from error
 
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith(".")
-            and (place := Path(parent, name)).resolve() not in hidden
-            and not _leads_back(place)
-        ]
+    for parent, subfolders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        # `os.walk` searches the subfolders that remain in its list.
+        subfolders[:] = [name for name in subfolders if _is_searched(Path(parent, name), excluded)]
         for name in names:
             if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                 yield Path(parent, name)
 
 
-def _leads_back(place: Path) -> bool:
-    """Is this a link to a folder that it is in?"""
-    return place.is_symlink() and place.resolve() in {p.resolve() for p in place.absolute().parents}
+def _is_searched(folder: Path, excluded: set[Path]) -> bool:
+    """Return whether a search enters a folder."""
+    is_hidden = folder.name.startswith(".")
+    return not is_hidden and folder.resolve() not in excluded and not _is_loop(folder)
+
+
+def _is_loop(folder: Path) -> bool:
+    """Return whether a folder is a link to one that it is in."""
+    parents = folder.absolute().parents
+    return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in parents}

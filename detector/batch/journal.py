@@ -1,7 +1,7 @@
-"""A run's record of what is finished, from which it is continued and its output is rendered.
+"""A run's record of finished images: the run continues from it, and its output is made from it.
 
-JSON lines: the first holds a fingerprint of everything that changes results, the others a record
-for each finished image, with the digest of the image's bytes.
+A journal is a file of JSON lines. The first line holds a fingerprint of everything that changes
+results. Each other line is the record of a finished image, with the digest of the image's bytes.
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from detector.common.atomic_io import encode
 from detector.errors import FormatError, SettingsError
 
 START = b'{"fingerprint": '
-"""Of every journal."""
+"""First bytes of every journal."""
 
 
-class _Place(NamedTuple):
+class _Line(NamedTuple):
+    """The record of an image in the file."""
+
     offset: int
+    """In bytes."""
     digest: str
 
 
 class Journal:
-    """A file of records by the image's name, of which the last one counts.
+    """A file of records by image name. If an image has several, the last one counts.
 
-    Only one process may have it open. It is of use once `begin` has read it.
+    Only one process can have a journal open. Call `begin` before anything else.
 
     Args:
-        path: the file; it is made if need be.
+        path: The file. It is created if it does not exist.
 
     Raises:
-        SettingsError: it cannot be written, or another run has it open.
+        SettingsError: The file cannot be written, or another run has it open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places: dict[str, _Place] = {}
+        self._lines: dict[str, _Line] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, "a+b")  # noqa: SIM115 - closed by `close`
@@ -52,44 +55,56 @@ class Journal:
             raise SettingsError(f"{path}: another run is writing this output") from error
 
     def begin(self, fingerprint: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """Read what is there. A last line without its end, which a killed process leaves, is
-        dropped.
+        """Read the records of earlier runs, or start a new journal if there are none.
+
+        A last line without a line break, which a killed process can leave, is dropped.
 
         Args:
-            fingerprint: everything that changes results.
-            overwrite: start anew, whatever is there.
+            fingerprint: Everything that changes results.
+            overwrite: Drop all earlier records.
 
         Raises:
-            SettingsError: its fingerprint differs.
-            FormatError: it is not a journal.
+            SettingsError: The earlier records have another fingerprint.
+            FormatError: The file is not a journal.
         """
         if overwrite:
             self._file.truncate(0)
-        self._read(json.loads(encode(fingerprint)))
+
+        # JSON turns tuples into lists: compare what a journal would hold.
+        expected = json.loads(encode(fingerprint))
+        length = self._read_lines(expected)
+        self._file.truncate(length)
+        if length == 0:
+            self._file.write(encode({"fingerprint": expected}) + b"\n")
+            self._file.flush()
 
     def __iter__(self) -> Iterator[str]:
-        """The names of the images."""
-        return iter(self._places)
+        """Return the names of the recorded images."""
+        return iter(self._lines)
 
     def digest(self, name: str) -> str | None:
-        """The digest in the record of an image, if there is one."""
-        place = self._places.get(name)
-        return place.digest if place else None
+        """Return the digest in the record of an image, or None if it has no record."""
+        line = self._lines.get(name)
+        return line.digest if line else None
 
     def __getitem__(self, name: str) -> dict[str, Any]:
-        """The record of an image."""
-        self._file.seek(self._places[name].offset)
+        """Return the record of an image."""
+        self._file.seek(self._lines[name].offset)
         return dict(json.loads(self._file.readline()))
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Write a record, which has the keys `file` and `digest`; it survives a kill."""
+        """Write a record. Once written, it survives if the process is killed.
+
+        Args:
+            record: JSON values, among them the image's name as "file" and its "digest".
+        """
         offset = self._file.seek(0, os.SEEK_END)
         self._file.write(encode(record) + b"\n")
         self._file.flush()
-        self._places[record["file"]] = _Place(offset, record["digest"])
+        self._lines[record["file"]] = _Line(offset, record["digest"])
 
     def close(self) -> None:
-        """Let another run have it."""
+        """Close the file, so that another run can open it."""
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -98,7 +113,8 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _read(self, fingerprint: dict[str, Any]) -> None:
+    def _read_lines(self, expected_fingerprint: dict[str, Any]) -> int:
+        """Read all complete lines and return their length in bytes."""
         self._file.seek(0)
         offset = 0
         for number, line in enumerate(self._file, start=1):
@@ -109,29 +125,29 @@ class Journal:
                     break
                 record = json.loads(line)
                 if number == 1:
-                    self._compare(record["fingerprint"], fingerprint)
+                    self._compare(record["fingerprint"], expected_fingerprint)
                 else:
-                    self._places[record["file"]] = _Place(offset, record["digest"])
+                    self._lines[record["file"]] = _Line(offset, record["digest"])
             except (ValueError, KeyError, TypeError) as error:
                 raise FormatError(
-                    self.path, "not a line of a journal; --overwrite starts anew", number
+                    self.path, "not a line of a journal; --overwrite starts over", number
                 ) from error
             offset += len(line)
-        self._file.truncate(offset)
-        if offset == 0:
-            self._file.write(encode({"fingerprint": fingerprint}) + b"\n")
-            self._file.flush()
+        return offset
 
     def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:
+        """Raise `SettingsError` if fingerprints differ."""
         differences = [f"{key} was {old}, is {new}" for key, old, new in _differences(before, now)]
         if differences:
             raise SettingsError(
-                f"{self.path}: the finished part was made otherwise ({'; '.join(differences)}); "
-                "choose another --out, or give --overwrite to start anew"
+                f"{self.path}: the finished part was computed differently "
+                f"({'; '.join(differences)}); choose another --out, or give --overwrite to start "
+                "over"
             )
 
 
 def _differences(before: Any, now: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """Return the differences of JSON values as keys such as `a.b`, old values and new values."""
     if isinstance(before, dict) and isinstance(now, dict):
         return [
             difference

@@ -14,7 +14,7 @@ from typing import Any
 from detector.batch.executor import DetectedImage, Executor, Finished
 from detector.batch.inputs import Input
 from detector.batch.journal import Journal
-from detector.batch.outputs import Outputs, journal_path, picture_path
+from detector.batch.outputs import Outputs, drawing_path, journal_path
 from detector.batch.workers import Task
 from detector.common.atomic_io import atomic_write, encode
 from detector.common.object_storage import StoredFile
@@ -89,7 +89,7 @@ def run(
     """
     started = time.perf_counter()
     names = [name for name, _ in inputs]
-    ids = image_list or ImageList.counted(names)
+    ids = image_list or ImageList.from_files(names)
     outputs.check(inputs)
     FORMATS[outputs.format].check(names, executor.header.classes, ids)
 
@@ -134,8 +134,8 @@ def _compute(
         record = {**_record(finished).to_json(), **digest}
 
         # The journal of detections comes last: an image counts as finished when all is written.
-        if outputs.pictures is not None and isinstance(finished, DetectedImage):
-            _draw_finished(finished, outputs.pictures, record, executor)
+        if outputs.drawings is not None and isinstance(finished, DetectedImage):
+            _draw_finished(finished, outputs.drawings, record, executor)
         for proposals_journal in proposals_journals:
             proposals_journal.append({**_proposals_record(finished), **digest})
         detections_journal.append(record)
@@ -151,7 +151,7 @@ def _draw_finished(
     """Draw an image that is still in memory; others are drawn at the end of the run."""
     if finished.pixels is not None:
         drawn = draw(finished.pixels, finished.result.detections, executor.header.classes)
-        save(drawn, picture_path(folder, finished.task.name), content=encode(record))
+        save(drawn, drawing_path(folder, finished.task.name), content=encode(record))
 
 
 def _render(
@@ -168,12 +168,12 @@ def _render(
     records = summary.count(_from_journal(journal[name]) for name in names)
     output_format = FORMATS[outputs.format]
     output_format.write(outputs.path, executor.header, records, ids)
-    _remove_stale_files(outputs, journal, names, output_format.file_of)
+    _remove_stale_files(outputs, journal, names, output_format.image_file)
 
     if outputs.proposals is not None:
         _write_proposals(outputs.proposals, journals[1], names)
-    if outputs.pictures is not None:
-        _draw_missing(inputs, journal, outputs.pictures, executor)
+    if outputs.drawings is not None:
+        _draw_missing(inputs, journal, outputs.drawings, executor)
 
 
 def _is_finished(name: str, path: Path | StoredFile, journals: Sequence[Journal]) -> bool:
@@ -212,11 +212,14 @@ def _proposals_record(finished: Finished) -> dict[str, Any]:
 
 
 def _remove_stale_files(
-    outputs: Outputs, journal: Journal, names: Sequence[str], file_of: Callable[[str], Path | None]
+    outputs: Outputs,
+    journal: Journal,
+    names: Sequence[str],
+    image_file: Callable[[str], Path | None],
 ) -> None:
     """Remove what an earlier run wrote about images that are gone, or have failed since."""
-    current = {file_of(name) for name in names if "error" not in journal[name]}
-    for file in {file_of(name) for name in journal} - current:
+    current = {image_file(name) for name in names if "error" not in journal[name]}
+    for file in {image_file(name) for name in journal} - current:
         if file is not None:
             (outputs.path / file).unlink(missing_ok=True)
 
@@ -235,7 +238,7 @@ def _draw_missing(
 ) -> None:
     """Draw the images that have no plot yet, or one of other detections."""
     for name, path in inputs:
-        target = picture_path(folder, name)
+        target = drawing_path(folder, name)
         record = journal[name]
         entry = _from_journal(record)
         if isinstance(entry, Failure) or is_drawing_of(target, encode(record)):

@@ -216,7 +216,7 @@ def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> S
         summary = run(
             LocalExecutor(detector, workers=arguments.workers),
             inputs,
-            Outputs(out, reads=(arguments.coco,) if arguments.coco else ()),
+            Outputs(out, protected=(arguments.coco,) if arguments.coco else ()),
             overwrite=arguments.overwrite,
             show_progress=progress_bars(quiet=arguments.quiet),
         )

@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if not arguments.images or arguments.out is None:
         raise SettingsError("--images PATH… and --out FILE are needed")
 
-    leave_out = [arguments.visualize] if arguments.visualize else []
-    inputs = find_images(arguments.images, leave_out=leave_out)
+    drawings = [arguments.visualize] if arguments.visualize else []
+    inputs = find_images(arguments.images, exclude=drawings)
     image_list = ImageList.read(arguments.image_list) if arguments.image_list else None
     outputs = _outputs(arguments)
 
@@ -104,14 +104,14 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _outputs(arguments: argparse.Namespace) -> Outputs:
     lists = [Path(pattern[1:]) for pattern in arguments.images if pattern.startswith("@")]
-    reads = [arguments.image_list, arguments.proposals_in, arguments.config, *lists]
+    files = [arguments.image_list, arguments.proposals_in, arguments.config, *lists]
     return Outputs(
         arguments.out,
         arguments.format,
         proposals=arguments.proposals_out,
-        pictures=arguments.visualize,
+        drawings=arguments.visualize,
         stats=arguments.stats,
-        reads=tuple(path for path in reads if path is not None),
+        protected=tuple(path for path in files if path is not None),
     )
 
 

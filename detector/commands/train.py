@@ -224,8 +224,8 @@ def _data_sets(
         )
         return _from_file(arguments.data, arguments.images, "--images"), held_out, objects
     data = _from_tree(arguments, arguments.split)
-    classes = data.truth.present
-    data = data._replace(truth=data.truth.of_classes(classes))
+    classes = data.truth.classes_with_objects
+    data = data._replace(truth=data.truth.with_classes(classes))
     held_out, objects = (
         _of_classes(_from_tree(arguments, split), classes, data) if split else None
         for split in others
@@ -235,7 +235,7 @@ def _data_sets(
 
 def _of_classes(other: DataSet, classes: Mapping[str, int], data: DataSet) -> DataSet:
     try:
-        return other._replace(truth=other.truth.of_classes(classes))
+        return other._replace(truth=other.truth.with_classes(classes))
     except ValueError as error:
         raise FormatError(other.file, f"{error} in {data.file}") from error
 
@@ -246,9 +246,9 @@ def _from_file(path: Path, images: Path | None, option: str) -> DataSet:
 
 def _from_tree(arguments: argparse.Namespace, split: str) -> DataSet:
     root, tree = arguments.data, TREES[arguments.format]
-    photos = arguments.images or root / tree.PHOTOS
+    photos = arguments.images or root / tree.IMAGE_FOLDER
     return _with_photos(
-        root / tree.LISTS / f"{split}.txt", tree.read(root, split), photos, "--images"
+        root / tree.LIST_FOLDER / f"{split}.txt", tree.read(root, split), photos, "--images"
     )
 
 

@@ -1,7 +1,7 @@
-"""Files in object storage, by URIs such as `s3://bucket/photos`, read through Apache Arrow.
+"""Files in object storage, named by URIs such as `s3://bucket/photos` and read by Apache Arrow.
 
-Credentials and the endpoint are those that the storage's own tools use: `AWS_ACCESS_KEY_ID`,
-`AWS_ENDPOINT_URL`, `~/.aws`, a machine's role.
+Credentials and the endpoint come from where the storage's own tools look for them, such as
+`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL`, `~/.aws`, or the role of the machine.
 """
 
 from __future__ import annotations
@@ -18,82 +18,89 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file in object storage, which is read as a `Path` is.
+    """A file in object storage, with the same `read_bytes` as a `Path`.
 
     Args:
-        place: the URI that was given, which names the storage.
-        path: the bucket and the key.
+        storage_uri: URI by which the storage is opened. It may be that of a folder.
+        path: Bucket and key of the file.
     """
 
-    place: str
+    storage_uri: str
     path: str
 
     def __str__(self) -> str:
-        return f"{self.place.partition('://')[0]}://{self.path}"
+        scheme = self.storage_uri.partition("://")[0]
+        return f"{scheme}://{self.path}"
 
     def read_bytes(self) -> bytes:
-        """The whole file.
+        """Return the content of the file.
 
         Raises:
-            OSError: it cannot be read.
+            OSError: The file cannot be read.
         """
-        system, _ = _storage(self.place)
-        with system.open_input_file(self.path) as file:
+        file_system, _ = _open_storage(self.storage_uri)
+        with file_system.open_input_file(self.path) as file:
             return bytes(file.readall())
 
 
-def is_stored(pattern: str) -> bool:
-    """Whether a path is a URI."""
+class Listing(NamedTuple):
+    """The files at a URI: all in a folder but the hidden ones, or a single one."""
+
+    folder: str
+    """Bucket and key of the folder. For a single file, the folder that it is in."""
+    files: list[StoredFile]
+    is_file: bool
+    """Whether the URI names a single file."""
+
+
+def is_uri(pattern: str) -> bool:
+    """Return whether a path on the command line is a URI."""
     return "://" in pattern
 
 
-class Listing(NamedTuple):
-    """What is at a URI: the files of a folder, hidden ones left out, or a file alone."""
+def list_files(uri: str) -> Listing:
+    """List the files in a folder and its subfolders, or a single file.
 
-    folder: str
-    """Bucket and key."""
-    files: list[StoredFile]
-    is_file: bool
-
-
-def list_files(place: str) -> Listing:
-    """What is at a URI.
+    Args:
+        uri: URI of the folder or file.
 
     Raises:
-        SettingsError: there is no such place, or it may not be read.
+        SettingsError: There is nothing at the URI, it may not be read, or Arrow is not installed.
     """
-    system, path = _storage(place)
+    file_system, path = _open_storage(uri)
     from pyarrow.fs import FileSelector, FileType
 
     try:
-        if system.get_file_info(path).type == FileType.File:
-            return Listing(path.rpartition("/")[0], [StoredFile(place, path)], is_file=True)
-        found = system.get_file_info(FileSelector(path, recursive=True))
+        if file_system.get_file_info(path).type == FileType.File:
+            parent = path.rpartition("/")[0]
+            return Listing(parent, [StoredFile(uri, path)], is_file=True)
+        items = file_system.get_file_info(FileSelector(path, recursive=True))
     except OSError as error:
-        raise SettingsError(f"{place}: cannot be listed: {_reason(error)}") from error
+        raise SettingsError(f"{uri}: cannot be listed: {_reason(error)}") from error
+
     folder = path.rstrip("/")
     files = [
-        StoredFile(place, info.path)
-        for info in found
-        if info.type == FileType.File and "/." not in info.path.removeprefix(folder)
+        StoredFile(uri, item.path)
+        for item in items
+        if item.type == FileType.File and "/." not in item.path.removeprefix(folder)
     ]
     return Listing(folder, files, is_file=False)
 
 
 @lru_cache
-def _storage(place: str) -> tuple[FileSystem, str]:
+def _open_storage(uri: str) -> tuple[FileSystem, str]:
+    """Return the file system of a URI, and the bucket and key that the URI names in it."""
     try:
         from pyarrow.fs import FileSystem
     except ImportError as error:
-        raise SettingsError(
-            f"{place}: object storage needs {install_hint('ray')}"
-        ) from error
+        raise SettingsError(f"{uri}: object storage needs {install_hint('ray')}") from error
     try:
-        system, path = FileSystem.from_uri(place)
+        file_system, path = FileSystem.from_uri(uri)
     except (OSError, ValueError) as error:
-        raise SettingsError(f"{place}: {_reason(error)}") from error
-    return system, path
+        raise SettingsError(f"{uri}: {_reason(error)}") from error
+    return file_system, path
 
 
 def _reason(error: Exception) -> str:
+    """Return Arrow's message in one line, without the details of the request."""
     return " ".join(str(error).partition(" Detail:")[0].split())

@@ -1,1 +1,1 @@
-"""Ground truth: one type, and a reader for each format of annotations."""
+"""Ground truth: one type for it, and a reader for each format of annotations."""

@@ -1,4 +1,4 @@
-"""The XML files in which PASCAL VOC and ILSVRC annotate an image each, and their lists of names."""
+"""XML files of PASCAL VOC and ILSVRC, which annotate one image each, and lists of images."""
 
 from __future__ import annotations
 
@@ -10,99 +10,111 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 import numpy as np
-from numpy.typing import NDArray
 
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError
-from proposals.types import Boxes
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
+"""Elements of `<bndbox>`, in the order of a box."""
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels, 0-based, with x2 and y2 exclusive."""
+
+
+class AnnotatedObject(NamedTuple):
+    """An object of an annotation file."""
+
+    position: int
+    """Position among the file's objects, from 0."""
+    name: str
+    """Name of the class."""
+    box: Box
+    difficult: bool
 
 
 class Annotation(NamedTuple):
-    """What a file says; see `AnnotatedImage`."""
+    """Content of an annotation file."""
 
     path: Path
+    """The file."""
     file: str
-    """The image's name as the file gives it, with or without a suffix."""
+    """Name of the image, as the file states it, with or without a suffix."""
     width: int
+    """Width of the image in pixels."""
     height: int
-    names: tuple[str, ...]
-    boxes: Boxes
-    difficult: NDArray[np.bool_]
-    places: tuple[int, ...]
-    """Which of the file's objects these are."""
+    """Height of the image in pixels."""
+    objects: tuple[AnnotatedObject, ...]
 
-    def image(
-        self, file: str, labels: Mapping[str, int], number: int | None = None
+    def to_image(
+        self, file: str, labels: Mapping[str, int], image_id: int | None = None
     ) -> AnnotatedImage:
-        """The annotated image of that name and number.
+        """Make the annotated image.
+
+        Args:
+            file: Name of the image, relative to the folder of images.
+            labels: Labels of the classes by name.
+            image_id: Id of the image in its data set.
 
         Raises:
-            FormatError: an object's class is not among `labels`.
+            FormatError: An object's class is not among `labels`.
         """
-        for place, name in zip(self.places, self.names, strict=True):
-            if name not in labels:
-                raise _object_error(self.path, place, f"unknown class {name!r}")
-        indices = np.array([labels[name] for name in self.names], np.int64)
+        for item in self.objects:
+            if item.name not in labels:
+                raise _object_error(self.path, item.position, f"unknown class {item.name!r}")
         return AnnotatedImage(
-            file, self.width, self.height, self.boxes, indices, self.difficult, number
+            file,
+            self.width,
+            self.height,
+            boxes=np.array([item.box for item in self.objects], np.float32).reshape(-1, 4),
+            labels=np.array([labels[item.name] for item in self.objects], np.int64),
+            difficult=np.array([item.difficult for item in self.objects], np.bool_),
+            image_id=image_id,
         )
 
 
 def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotation:
-    """An annotation file.
+    """Read an annotation file.
 
     Args:
-        first_pixel: what the format calls the first pixel of a row: 1 in VOC, 0 in ILSVRC. The
-            last pixel of a box is part of it in both.
-        skip_empty: leave out objects whose box has no area, instead of refusing them.
+        path: The file.
+        first_pixel: Number of the first pixel of a row: 1 in VOC, 0 in ILSVRC. In both, xmax and
+            ymax are inclusive.
+        skip_empty: Leave out objects whose box has no area. By default they are an error.
 
     Raises:
-        FormatError: it is missing, not XML, or lacks a size or an object's class or box.
+        FormatError: The file is missing, is not XML, or lacks the image's size or an object's
+            class or box.
     """
+    root = _parse(path)
     try:
-        root = ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last: encodings
-        raise FormatError(path, f"not XML: {error}") from error
-    try:
-        width, height = int(_number(root, "size/width")), int(_number(root, "size/height"))
+        width = int(_read_number(root, "size/width"))
+        height = int(_read_number(root, "size/height"))
     except ValueError as error:
         raise FormatError(path, str(error)) from error
-    names, boxes, difficult, places = [], [], [], []
-    for place, item in enumerate(root.findall("object")):
+
+    objects = []
+    for position, element in enumerate(root.findall("object")):
         try:
-            name, box = _text(item, "name"), _box(item, first_pixel)
-            if not (box[0] < box[2] and box[1] < box[3]):
-                if skip_empty:
-                    continue
-                edges = (item.findtext(f"bndbox/{edge}") for edge in EDGES)
+            item = _read_object(element, position, first_pixel)
+            x1, y1, x2, y2 = item.box
+            has_area = x1 < x2 and y1 < y2
+            if not has_area and not skip_empty:
+                edges = (element.findtext(f"bndbox/{edge}") for edge in EDGES)
                 raise ValueError(f"box {', '.join(map(str, edges))} has no area")
         except ValueError as error:
-            raise _object_error(path, place, str(error)) from error
-        names.append(name)
-        boxes.append(box)
-        difficult.append(item.findtext("difficult", "0").strip() == "1")
-        places.append(place)
-    return Annotation(
-        path,
-        root.findtext("filename", path.stem).strip(),
-        width,
-        height,
-        tuple(names),
-        np.array(boxes, np.float32).reshape(-1, 4),
-        np.array(difficult, np.bool_),
-        tuple(places),
-    )
+            raise _object_error(path, position, str(error)) from error
+        if has_area:
+            objects.append(item)
+
+    file = root.findtext("filename", path.stem).strip()
+    return Annotation(path, file, width, height, tuple(objects))
 
 
 def read_names(path: Path) -> list[str]:
-    """The first word of each line of a list of images.
+    """Read the names in a list of images: the first word of each line that is not empty.
 
     Raises:
-        FormatError: the list is missing, or has none.
+        FormatError: The list cannot be read or is empty.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -114,38 +126,69 @@ def read_names(path: Path) -> list[str]:
     return names
 
 
-def _box(item: ElementTree.Element, first_pixel: int) -> tuple[float, float, float, float]:
-    x1, y1, x2, y2 = (_number(item, f"bndbox/{edge}") for edge in EDGES)
-    return x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1
+def _parse(path: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(path).getroot()
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        # The parser raises ValueError and LookupError for encodings that it does not know.
+        raise FormatError(path, f"not XML: {error}") from error
 
 
-def _text(element: ElementTree.Element, tag: str) -> str:
-    text = (element.findtext(tag) or "").strip()
+def _read_object(element: ElementTree.Element, position: int, first_pixel: int) -> AnnotatedObject:
+    """Read an `<object>`.
+
+    Raises:
+        ValueError: It lacks its class or box.
+    """
+    name = _read_text(element, "name")
+    x1, y1, x2, y2 = (_read_number(element, f"bndbox/{edge}") for edge in EDGES)
+    box = (x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1)
+    difficult = element.findtext("difficult", "0").strip() == "1"
+    return AnnotatedObject(position, name, box, difficult)
+
+
+def _read_text(element: ElementTree.Element, path: str) -> str:
+    """Return the text of an element inside `element`, by a path such as `bndbox/xmin`.
+
+    Raises:
+        ValueError: It is missing or empty.
+    """
+    text = (element.findtext(path) or "").strip()
     if not text:
-        raise ValueError(f"lacks <{tag.replace('/', '><')}>")
+        raise ValueError(f"lacks <{path.replace('/', '><')}>")
     return text
 
 
-def _number(element: ElementTree.Element, tag: str) -> float:
-    text = _text(element, tag)
+def _read_number(element: ElementTree.Element, path: str) -> float:
+    """Return the number in an element inside `element`.
+
+    Raises:
+        ValueError: It is missing, or is not a finite number.
+    """
+    text = _read_text(element, path)
     try:
         number = float(text)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"<{tag.replace('/', '><')}> is {text!r}, not a number")
+        raise ValueError(f"<{path.replace('/', '><')}> is {text!r}, not a number")
     return number
 
 
-def _object_error(path: Path, place: int, message: str) -> FormatError:
-    """An error about the object at this place, with its line, which ElementTree does not know."""
+def _object_error(path: Path, position: int, message: str) -> FormatError:
+    """Make an error about an object that names its line.
+
+    ElementTree does not keep lines, so the file is parsed again.
+    """
     lines: list[int] = []
 
-    def start(tag: str, attributes: Mapping[str, str]) -> None:
+    def add_line(tag: str, attributes: Mapping[str, str]) -> None:
         if tag == "object":
             lines.append(parser.CurrentLineNumber)
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler = start
+    parser.StartElementHandler = add_line
     parser.Parse(path.read_bytes(), True)
-    return FormatError(path, f"object {place + 1}: {message}", lines[place])
+    return FormatError(path, f"object {position + 1}: {message}", lines[position])

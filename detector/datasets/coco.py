@@ -1,6 +1,7 @@
-"""Ground truth in COCO's format, with VOC's `difficult` where it is given.
+"""Ground truth in COCO's format, with VOC's `difficult` as an additional key of annotations.
 
-Crowds, which COCO's own rule treats in its own way, are difficult objects to all others.
+Crowds count as difficult objects. Only COCO's own rule, in `detector.evaluation.coco`, treats them
+in another way.
 """
 
 from __future__ import annotations
@@ -18,94 +19,119 @@ from detector.errors import FormatError
 
 
 def read(path: Path) -> GroundTruth:
-    """The ground truth of an annotation file.
+    """Read the ground truth of an annotation file.
 
     Raises:
-        FormatError: naming the file and the first item that is wrong.
+        FormatError: The file cannot be read, or an item is wrong; the error names the first one.
     """
-    return ground_truth(path, load(path))
+    return make_ground_truth(path, read_content(path))
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The content of an annotation file: sound images, annotations and categories.
+def read_content(path: Path) -> dict[str, Any]:
+    """Read the JSON of an annotation file, and check its images, annotations and categories.
 
     Raises:
-        FormatError: naming the file and the first item that is wrong.
+        FormatError: The file cannot be read, or an item is wrong; the error names the first one.
     """
     content = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')
+
     try:
-        labels = {item["id"]: item["name"] for item in content["categories"]}
-        images = {item["id"] for item in content["images"]}
-        names = set(labels.values())
-        sorted(labels)  # they must have an order
+        category_names = {item["id"]: item["name"] for item in content["categories"]}
+        image_ids = {item["id"] for item in content["images"]}
+        distinct_names = set(category_names.values())
+        sorted(category_names)  # raises TypeError if the ids cannot be ordered
     except (KeyError, TypeError) as error:
         raise FormatError(
             path, f"each image needs an id, each category an id and a name ({error!r})"
         ) from error
-    if not len(names) == len(labels) == len(content["categories"]):
+
+    if not len(distinct_names) == len(category_names) == len(content["categories"]):
         raise FormatError(path, "two categories have the same id or name")
-    if len(images) != len(content["images"]):
+    if len(image_ids) != len(content["images"]):
         raise FormatError(path, "two images have the same id")
-    for number, item in enumerate(content["annotations"]):
-        _check(path, f"annotations[{number}]", item, images, labels)
+    for index, item in enumerate(content["annotations"]):
+        _check_annotation(path, index, item, image_ids, category_names)
     return dict(content)
 
 
-def ground_truth(path: Path, content: dict[str, Any]) -> GroundTruth:
-    """The ground truth in the loaded content of a file.
+def make_ground_truth(path: Path, content: dict[str, Any]) -> GroundTruth:
+    """Make the ground truth of JSON that `read_content` has returned.
+
+    Args:
+        path: The annotation file, for errors.
+        content: Its JSON.
+
+    Returns:
+        The ground truth. Classes are sorted by id; images and their objects keep their order.
 
     Raises:
-        FormatError: an image lacks its name or size.
+        FormatError: An image lacks its name or size.
     """
     categories = sorted((item["id"], item["name"]) for item in content["categories"])
-    label_of = {number: label for label, (number, _) in enumerate(categories)}
-    by_image: dict[int, list[dict[str, Any]]] = {item["id"]: [] for item in content["images"]}
+    labels = {category_id: label for label, (category_id, _) in enumerate(categories)}
+
+    annotations: dict[int, list[dict[str, Any]]] = {item["id"]: [] for item in content["images"]}
     for item in content["annotations"]:
-        by_image[item["image_id"]].append(item)
-    images = [_image(path, item, by_image[item["id"]], label_of) for item in content["images"]]
-    return GroundTruth({name: number for number, name in categories}, tuple(images))
+        annotations[item["image_id"]].append(item)
+
+    images = [
+        _make_image(path, item, annotations[item["id"]], labels) for item in content["images"]
+    ]
+    return GroundTruth({name: category_id for category_id, name in categories}, tuple(images))
 
 
-def _check(
-    path: Path, where: str, item: Any, images: Container[Any], labels: Container[Any]
+def _check_annotation(
+    path: Path, index: int, item: Any, image_ids: Container[Any], category_ids: Container[Any]
 ) -> None:
+    location = f"annotations[{index}]"
     try:
-        if item["image_id"] not in images:
-            raise FormatError(path, f"{where}: unknown image_id {item['image_id']}")
-        if item["category_id"] not in labels:
-            raise FormatError(path, f"{where}: unknown category_id {item['category_id']}")
+        if item["image_id"] not in image_ids:
+            raise FormatError(path, f"{location}: unknown image_id {item['image_id']}")
+        if item["category_id"] not in category_ids:
+            raise FormatError(path, f"{location}: unknown category_id {item['category_id']}")
         x, y, width, height = map(float, item["bbox"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise FormatError(
-            path, f"{where}: needs image_id, category_id and bbox [x, y, width, height] ({error!r})"
+            path,
+            f"{location}: needs image_id, category_id and bbox [x, y, width, height] ({error!r})",
         ) from error
     if not (width > 0 and height > 0 and math.isfinite(x + y + width + height)):
-        raise FormatError(path, f"{where}: bbox {item['bbox']} must have a width and a height")
+        raise FormatError(path, f"{location}: bbox {item['bbox']} must have a width and a height")
 
 
-def _image(
-    path: Path, image: dict[str, Any], items: list[dict[str, Any]], label_of: dict[int, int]
+def _make_image(
+    path: Path, image: dict[str, Any], annotations: list[dict[str, Any]], labels: dict[int, int]
 ) -> AnnotatedImage:
-    sides = [list(map(float, item["bbox"])) for item in items]
-    boxes = np.array(sides, np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]  # x, y, width, height to corners
+    """Make an annotated image from its JSON and the JSON of its annotations.
+
+    Raises:
+        FormatError: The image lacks its name or size.
+    """
+    image_id = image["id"]
     try:
-        file, width, height = image["file_name"], image["width"], image["height"]
+        file = image["file_name"]
+        width = image["width"]
+        height = image["height"]
     except KeyError as error:
-        raise FormatError(path, f"image {image['id']} lacks {error}") from error
+        raise FormatError(path, f"image {image_id} lacks {error}") from error
     if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
         raise FormatError(
-            path, f"image {image['id']}: file_name must be a text, width and height whole numbers"
+            path, f"image {image_id}: file_name must be a string, width and height whole numbers"
         )
+
+    boxes = np.array([list(map(float, item["bbox"])) for item in annotations], np.float32)
+    boxes = boxes.reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]  # width and height to x2 and y2
+    difficult = [bool(item.get("difficult") or item.get("iscrowd")) for item in annotations]
     return AnnotatedImage(
         file,
         width,
         height,
         boxes,
-        np.array([label_of[item["category_id"]] for item in items], np.int64),
-        np.array([bool(i.get("difficult") or i.get("iscrowd")) for i in items], np.bool_),
-        image["id"] if isinstance(image["id"], int) else None,
+        labels=np.array([labels[item["category_id"]] for item in annotations], np.int64),
+        difficult=np.array(difficult, np.bool_),
+        image_id=image_id if isinstance(image_id, int) else None,
     )

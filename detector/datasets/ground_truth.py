@@ -1,4 +1,4 @@
-"""Annotated images, whatever format they came in."""
+"""Annotated images and data sets, independent of the format in which they are stored."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from proposals.types import Boxes
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedImage:
-    """The objects of an image.
+    """The annotated objects of an image.
 
     Args:
-        file: its name, relative to the folder of images.
-        width: in pixels.
-        height: in pixels.
-        boxes: `float32 [N, 4]`, x1, y1, x2, y2, 0-based, x2 and y2 exclusive.
-        labels: `int64 [N]`, indices of classes.
-        difficult: `bool [N]`, VOC's mark of objects that do not count in scores.
-        number: the id that the data set gives the image, if it is a whole number.
+        file: Name of the image, relative to the folder of images.
+        width: Width of the upright image in pixels.
+        height: Height of the upright image in pixels.
+        boxes: `float32 [N, 4]`, x1, y1, x2, y2 in pixels, 0-based, with x2 and y2 exclusive.
+        labels: `int64 [N]`, indices of the objects' classes.
+        difficult: `bool [N]`, whether the object is ignored in scores, as VOC marks it.
+        image_id: Id of the image in its data set, if it is a whole number.
     """
 
     file: str
@@ -33,17 +33,22 @@ class AnnotatedImage:
     boxes: Boxes
     labels: NDArray[np.int64]
     difficult: NDArray[np.bool_]
-    number: int | None = None
+    image_id: int | None = None
 
-    def check_size(self, photo: Path, width: int, height: int) -> None:
-        """Hold the photo's own size, upright, against that of its annotations.
+    def check_size(self, file: Path, width: int, height: int) -> None:
+        """Check that the image itself has the size that its annotations state.
+
+        Args:
+            file: The image, for the error.
+            width: Width of the upright image in pixels.
+            height: Height of the upright image in pixels.
 
         Raises:
-            FormatError: they differ.
+            FormatError: The sizes differ.
         """
         if (width, height) != (self.width, self.height):
             raise FormatError(
-                photo,
+                file,
                 f"is {width}x{height} (upright), but its annotations say "
                 f"{self.width}x{self.height}",
             )
@@ -51,27 +56,37 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """A data set: its classes, by name and by the id that its format gives them, and its images."""
+    """The classes and the annotated images of a data set.
+
+    Args:
+        classes: Ids of the classes by name. Labels are positions in it.
+        images: The images.
+    """
 
     classes: Mapping[str, int]
     images: tuple[AnnotatedImage, ...]
 
     @property
-    def present(self) -> Mapping[str, int]:
-        """The classes that have an object."""
+    def classes_with_objects(self) -> Mapping[str, int]:
+        """Ids by name of the classes that have an object in an image."""
         used = {label for image in self.images for label in image.labels.tolist()}
         items = enumerate(self.classes.items())
-        return {name: number for label, (name, number) in items if label in used}
+        return {name: class_id for label, (name, class_id) in items if label in used}
 
-    def of_classes(self, classes: Mapping[str, int]) -> GroundTruth:
-        """The same with other classes, among which must be all that have an object.
+    def with_classes(self, classes: Mapping[str, int]) -> GroundTruth:
+        """Return the same images with the labels of other classes.
+
+        Args:
+            classes: Ids of the new classes by name, including all classes that have an object.
 
         Raises:
-            ValueError: naming a class that is not.
+            ValueError: A class that has an object is missing.
         """
-        places = {name: label for label, name in enumerate(classes)}
-        if missing := self.present.keys() - places.keys():
+        new_labels = {name: label for label, name in enumerate(classes)}
+        if missing := self.classes_with_objects.keys() - new_labels.keys():
             raise ValueError(f"unknown class {min(missing)!r}; there are {', '.join(classes)}")
-        new = np.array([places.get(name, -1) for name in self.classes], np.int64)
-        images = (replace(image, labels=new[image.labels]) for image in self.images)
+
+        # Index is the old label; -1 is a class without objects, so that no label leads there.
+        table = np.array([new_labels.get(name, -1) for name in self.classes], np.int64)
+        images = (replace(image, labels=table[image.labels]) for image in self.images)
         return GroundTruth(classes, tuple(images))

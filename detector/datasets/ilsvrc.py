@@ -1,7 +1,8 @@
-"""Ground truth of ILSVRC's detection task: its tree of photos and annotations, and its kit.
+"""Ground truth of ILSVRC's detection task (DET), from its tree of images or from its kit.
 
-The tree has `Data/DET`, `Annotations/DET` and `ImageSets/DET`, the kit (the "devkit") `data` with
-lists of images, the blacklist, and the ground truth of the validation set in one file.
+The tree has the folders `Data/DET`, `Annotations/DET` and `ImageSets/DET`. The kit (the "devkit")
+has a folder `data` with lists of images, the blacklist, and the ground truth of the whole
+validation set in one file.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -19,19 +20,29 @@ from detector.datasets import annotation_xml
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
 
-PHOTOS, LISTS = "Data/DET", "ImageSets/DET"
+Split = Literal["val", "val1", "val2"]
+"""The validation set, or R-CNN's first or second half of it."""
+
+IMAGE_FOLDER = "Data/DET"
+"""Folder of the images in the tree."""
+
+LIST_FOLDER = "ImageSets/DET"
+"""Folder of the lists of images in the tree."""
+
 CLASS_TABLE = Path(__file__).with_name("det_classes.csv")
+"""Table of the 200 classes, with VOC's and COCO's names for them."""
+
+RCNN_LISTS = {name: Path(__file__).with_name(f"rcnn_{name}.txt") for name in ("val1", "val2")}
+"""Lists of R-CNN's halves of the validation set (github.com/rbgirshick/rcnn, branch ilsvrc)."""
 
 VALIDATION = "ILSVRC2015_det_validation"
-OUR_LISTS = {name: Path(__file__).with_name(f"rcnn_{name}.txt") for name in ("val1", "val2")}
-"""R-CNN's halves of the validation set (github.com/rbgirshick/rcnn, branch ilsvrc)."""
+"""Start of the names of the validation set's files in the kit."""
 
-ORIGIN = (
+WHERE_TO_GET_IT = (
     "it is part of the ILSVRC2015 or ILSVRC2017 detection kit, which image-net.org gives to "
     "registered users; --devkit DIR or --data-root DIR says where"
 )
-
-Split = Literal["val", "val1", "val2"]
+"""Hint for users who lack a file."""
 
 
 class DetClass(NamedTuple):
@@ -40,110 +51,125 @@ class DetClass(NamedTuple):
     number: int
     """1 to 200."""
     wnid: str
-    """WordNet's id, by which annotations name it."""
+    """WordNet's id, which annotations use."""
     name: str
-    equal: tuple[str, ...]
-    """What VOC and COCO call exactly the same class."""
-
-
-@cache
-def det_classes() -> tuple[DetClass, ...]:
-    """The 200 classes, in the order of their numbers."""
-    with open(CLASS_TABLE, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return tuple(
-        DetClass(
-            int(row["det_id"]),
-            row["wnid"],
-            row["det_name"],
-            tuple({row["coco80"], row["voc20"]} - {""}) if row["relation"] == "exact" else (),
-        )
-        for row in rows
-    )
+    aliases: tuple[str, ...]
+    """VOC's and COCO's names of exactly the same class."""
 
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """The validation set, or a part of it.
+    """The validation set, or one of R-CNN's halves of it.
 
     Args:
-        truth: images in the order of the list, with its numbers, by which submissions name them;
+        truth: Images in the order of the list. Their ids are the numbers that submissions use;
             their names are relative to `Data/DET`.
-        blacklist: pairs of an image's position and a label that do not count.
+        blacklist: Pairs of an image's position and a label that are ignored in scores.
     """
 
     truth: GroundTruth
     blacklist: frozenset[tuple[int, int]]
 
 
-def read(root: Path, split: str) -> GroundTruth:
-    """The ground truth of a list `ImageSets/DET/SPLIT.txt` of the tree, or of R-CNN's val1 or val2.
+@cache
+def det_classes() -> tuple[DetClass, ...]:
+    """Return the 200 classes, in the order of their numbers."""
+    with open(CLASS_TABLE, encoding="utf-8", newline="") as file:
+        return tuple(_parse_class(row) for row in csv.DictReader(file))
 
-    A list of the training set has a folder in each name; where there is none, images are those of
-    `val`. In the training set, images without annotations are left out, as are boxes without area,
-    of which it has a few.
+
+def read(root: Path, split: str) -> GroundTruth:
+    """Read the ground truth of a list of images of the tree.
+
+    The list is `ImageSets/DET/SPLIT.txt`; for "val1" and "val2" it is R-CNN's if the tree has none.
+    Names in lists of the training set have a folder; names without one are images of `val`.
+
+    In the training set, images without a file of annotations are left out, and so are boxes
+    without area. The official data has a few of both.
+
+    Args:
+        root: Folder of the tree.
+        split: Name of the list.
+
+    Returns:
+        The ground truth. Names of images are relative to `Data/DET`.
 
     Raises:
-        FormatError: naming the file that is missing or wrong.
+        FormatError: A file is missing or wrong.
     """
-    file = root / LISTS / f"{split}.txt"
-    if split in OUR_LISTS and not file.exists():
-        return _from_tree(root, _read_list(OUR_LISTS[split]))
-    return _from_tree(root, dict.fromkeys(annotation_xml.read_names(file)))
+    file = root / LIST_FOLDER / f"{split}.txt"
+    if split in RCNN_LISTS and not file.exists():
+        return _read_tree(root, _read_list(RCNN_LISTS[split]))
+    return _read_tree(root, dict.fromkeys(annotation_xml.read_names(file)))
 
 
 def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> Validation:
-    """The validation set as the official evaluation has it, or one of R-CNN's halves of it.
+    """Read the validation set as the official evaluation defines it.
 
     Args:
-        root: the tree; without it, annotations come from the kit's own file.
-        devkit: the kit; if not given, `devkit` in the tree.
+        split: The whole set, or one of R-CNN's halves.
+        root: Folder of the tree. Without it, annotations are read from the kit.
+        devkit: Folder of the kit; by default `devkit` in the tree.
 
     Raises:
-        FormatError: naming the file that is missing, where it comes from, or what is wrong in it.
+        FormatError: A file is missing or wrong. If it is missing, the error says where it comes
+            from.
     """
     kit = devkit or (root or Path()) / "devkit"
     official_list = kit / "data" / "det_lists" / "val.txt"
-    if split in OUR_LISTS:
-        file = OUR_LISTS[split]
+
+    # The list determines the images, their order, and the numbers that submissions use.
+    if split in RCNN_LISTS:
+        list_file = RCNN_LISTS[split]
     else:
-        file = _needed(official_list if root is None else root / LISTS / "val.txt")
-    numbers = _read_list(file)
-    official = _read_list(_needed(official_list))
-    truth = _from_tree(root, numbers) if root else _from_kit(kit, official, numbers)
-    positions = {name: position for position, name in enumerate(numbers)}
-    names = {number: name for name, number in official.items()}
-    blacklist = _needed(kit / "data" / f"{VALIDATION}_blacklist.txt")
-    pairs = [(names.get(number), label) for number, label in _read_blacklist(blacklist)]
-    return Validation(
-        truth,
-        frozenset((positions[name], label) for name, label in pairs if name in positions),
-    )
+        list_file = _require(official_list if root is None else root / LIST_FOLDER / "val.txt")
+    image_ids = _read_list(list_file)
+
+    # The kit's other files use the numbers of the official list.
+    official_ids = _read_list(_require(official_list))
+    truth = _read_tree(root, image_ids) if root else _read_kit(kit, official_ids, image_ids)
+
+    positions = {name: position for position, name in enumerate(image_ids)}
+    names = {image_id: name for name, image_id in official_ids.items()}
+    blacklist_file = _require(kit / "data" / f"{VALIDATION}_blacklist.txt")
+    pairs = [(names.get(image_id), label) for image_id, label in _read_blacklist(blacklist_file)]
+    blacklist = frozenset((positions[name], label) for name, label in pairs if name in positions)
+    return Validation(truth, blacklist)
 
 
-def _needed(file: Path) -> Path:
+def _parse_class(row: Mapping[str, str]) -> DetClass:
+    """Make a class from a row of the table."""
+    is_same_class = row["relation"] == "exact"
+    aliases = tuple({row["coco80"], row["voc20"]} - {""}) if is_same_class else ()
+    return DetClass(int(row["det_id"]), row["wnid"], row["det_name"], aliases)
+
+
+def _require(file: Path) -> Path:
+    """Return a file of the kit or the tree, and raise `FormatError` if it is missing."""
     if not file.is_file():
-        raise FormatError(file, f"is not there; {ORIGIN}")
+        raise FormatError(file, f"is not there; {WHERE_TO_GET_IT}")
     return file
 
 
 def _read_list(file: Path) -> dict[str, int]:
-    """Names and numbers of a list's images, in its order."""
-    numbers: dict[str, int] = {}
+    """Read the numbers of a list's images by name, in the order of the list."""
+    image_ids: dict[str, int] = {}
     for line_number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         fields = line.split()
         if len(fields) != 2 or not fields[1].isdecimal():
             raise FormatError(file, f"must be a name and a number, not {line!r}", line_number)
-        if fields[0] in numbers:
-            raise FormatError(file, f"{fields[0]} is there twice", line_number)
-        numbers[fields[0]] = int(fields[1])
-    if len(set(numbers.values())) < len(numbers):
+        if fields[0] in image_ids:
+            raise FormatError(file, f"{fields[0]} is listed twice", line_number)
+        image_ids[fields[0]] = int(fields[1])
+
+    if len(set(image_ids.values())) < len(image_ids):
         raise FormatError(file, "two images have the same number")
-    return numbers
+    return image_ids
 
 
 def _read_blacklist(file: Path) -> list[tuple[int, int]]:
-    labels = {item.wnid: label for label, item in enumerate(det_classes())}
+    """Read the pairs of an image's number and a label that are ignored in scores."""
+    labels = _labels_by_wnid()
     pairs = []
     for line_number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         fields = line.split()
@@ -153,54 +179,86 @@ def _read_blacklist(file: Path) -> list[tuple[int, int]]:
     return pairs
 
 
-def _from_tree(root: Path, numbers: Mapping[str, int | None]) -> GroundTruth:
-    labels = {item.wnid: label for label, item in enumerate(det_classes())}
+def _read_tree(root: Path, image_ids: Mapping[str, int | None]) -> GroundTruth:
+    """Read the annotations of a list's images from the tree."""
+    labels = _labels_by_wnid()
     images = []
-    for name, number in numbers.items():
-        place = _place(name)
-        file = root / "Annotations" / "DET" / f"{place}.xml"
-        training = place.startswith("train/")
-        if training and not file.exists():
+    for name, image_id in image_ids.items():
+        path = _path_in_tree(name)
+        file = root / "Annotations" / "DET" / f"{path}.xml"
+        is_training = path.startswith("train/")
+        if is_training and not file.exists():
             continue
-        annotation = annotation_xml.read(file, first_pixel=0, skip_empty=training)
-        images.append(annotation.image(f"{place}.JPEG", labels, number))
-    return GroundTruth(_classes(), tuple(images))
+        annotation = annotation_xml.read(file, first_pixel=0, skip_empty=is_training)
+        images.append(annotation.to_image(f"{path}.JPEG", labels, image_id))
+    return GroundTruth(_class_ids(), tuple(images))
 
 
-def _place(name: str) -> str:
-    """A name of a list, which may or may not begin with the part of the tree that it is in."""
+def _path_in_tree(name: str) -> str:
+    """Return the path of a listed image, without suffix: lists leave out `train/` or `val/`."""
     if name.split("/")[0] in ("train", "val", "test"):
         return name
     return f"train/{name}" if "/" in name else f"val/{name}"
 
 
-def _from_kit(
-    kit: Path, official: Mapping[str, int], list_numbers: Mapping[str, int]
+def _read_kit(
+    kit: Path, official_ids: Mapping[str, int], image_ids: Mapping[str, int]
 ) -> GroundTruth:
-    """The ground truth in the kit's `.mat` file, whose cells are in the order of `val.txt`."""
+    """Read the annotations of a list's images from the kit's `.mat` file.
+
+    Args:
+        kit: Folder of the kit.
+        official_ids: Numbers of the images by name, which the file uses.
+        image_ids: Numbers of the list's images by name, which become their ids.
+    """
+    file = _require(kit / "data" / f"{VALIDATION}_ground_truth.mat")
+    content = _load_kit_annotations(file)
+    images = []
+    for name, image_id in image_ids.items():
+        position = content.positions.get(official_ids.get(name))
+        if position is None:
+            raise FormatError(file, f"has no image {name}")
+
+        # Each row of the stored array is one edge of all boxes. The maxima are inclusive.
+        corners = content.boxes[position].astype(np.float32).reshape(4, -1).T
+        boxes = corners + np.array([0, 0, 1, 1], np.float32)
+        labels = content.labels[position].astype(np.int64).ravel() - 1
+        difficult = np.zeros(len(labels), np.bool_)
+
+        # The file does not have the images' sizes.
+        path = f"val/{name}.JPEG"
+        images.append(AnnotatedImage(path, 0, 0, boxes, labels, difficult, image_id))
+    return GroundTruth(_class_ids(), tuple(images))
+
+
+class _KitAnnotations(NamedTuple):
+    """Content of the kit's `.mat` file."""
+
+    boxes: Any
+    """Array of arrays: corners of the objects of each image."""
+    labels: Any
+    """Array of arrays: labels of the objects of each image, from 1."""
+    positions: Mapping[int | None, int]
+    """Positions of images in the arrays by official number."""
+
+
+def _load_kit_annotations(file: Path) -> _KitAnnotations:
     from scipy.io import loadmat
 
-    file = _needed(kit / "data" / f"{VALIDATION}_ground_truth.mat")
     try:
         content = loadmat(file)
-        boxes, labels = content["gt_obj_bboxes"][0], content["gt_obj_labels"][0]
-        numbers = content["gt_img_ids"].ravel().tolist()
+        boxes = content["gt_obj_bboxes"][0]
+        labels = content["gt_obj_labels"][0]
+        image_ids = content["gt_img_ids"].ravel().tolist()
     except Exception as error:  # scipy raises many types on damaged files
         raise FormatError(file, f"not the kit's ground truth: {error!r}") from error
-    places = {number: place for place, number in enumerate(numbers)}
-    images = []
-    for name, number in list_numbers.items():
-        if official.get(name) not in places:
-            raise FormatError(file, f"has no image {name}")
-        place = places[official[name]]
-        corners = boxes[place].astype(np.float32).reshape(4, -1).T + np.array(
-            [0, 0, 1, 1], np.float32
-        )
-        classes = labels[place].astype(np.int64).ravel() - 1
-        none = np.zeros(len(classes), np.bool_)
-        images.append(AnnotatedImage(f"val/{name}.JPEG", 0, 0, corners, classes, none, number))
-    return GroundTruth(_classes(), tuple(images))
+    positions = {image_id: position for position, image_id in enumerate(image_ids)}
+    return _KitAnnotations(boxes, labels, positions)
 
 
-def _classes() -> dict[str, int]:
+def _class_ids() -> dict[str, int]:
     return {item.name: item.number for item in det_classes()}
+
+
+def _labels_by_wnid() -> dict[str, int]:
+    return {item.wnid: label for label, item in enumerate(det_classes())}

@@ -71,7 +71,7 @@ def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None)
     return Benchmark(
         f"ilsvrc_det_{split}",
         truth,
-        root / ilsvrc_data.PHOTOS if root else None,
+        root / ilsvrc_data.IMAGE_FOLDER if root else None,
         partial(read_submission, truth=truth),
         evaluate,
         lambda found: ilsvrc.plain(truth, found, validation.blacklist),
@@ -86,7 +86,7 @@ def voc_tree(year: int, root: Path, split: str) -> Benchmark:
         FormatError: naming the file that is missing or wrong.
     """
     truth = voc_data.read(root, split)
-    return _by_vocs_rule(f"voc{year}_{split}", truth, root / voc_data.PHOTOS, year)
+    return _by_vocs_rule(f"voc{year}_{split}", truth, root / voc_data.IMAGE_FOLDER, year)
 
 
 def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
@@ -95,8 +95,8 @@ def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
     Raises:
         FormatError: naming the file and the item that is wrong.
     """
-    content = coco_data.load(path)
-    truth = coco_data.ground_truth(path, content)
+    content = coco_data.read_content(path)
+    truth = coco_data.make_ground_truth(path, content)
     folder = photos or path.with_suffix("")
     if rule != "coco":
         return _by_vocs_rule(path.stem, truth, folder, int(rule.removeprefix("voc")))

@@ -61,7 +61,7 @@ def evaluate(
         content: the annotation file's, which has crowds and areas.
     """
     # Equal scores rank by image, in pycocotools by the image's id.
-    order = np.argsort([image.number or 0 for image in truth.images], kind="stable")
+    order = np.argsort([image.image_id or 0 for image in truth.images], kind="stable")
     places = np.argsort(order)  # of the images
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         evaluation = COCOeval(

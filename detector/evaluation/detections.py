@@ -60,7 +60,7 @@ def read_submission(path: Path, truth: GroundTruth) -> Detections:
         return Detections(_inclusive(found), classes, missing)
     if start == b"[":
         return Detections(_inclusive(_from_results(path, truth)))
-    numbers = [image.number or 0 for image in truth.images]
+    numbers = [image.image_id or 0 for image in truth.images]
     return Detections(Found(*ilsvrc.read(path, numbers)))
 
 
@@ -93,7 +93,7 @@ def from_entries(
 
 
 def _from_results(path: Path, truth: GroundTruth) -> Found:
-    positions = {image.number: position for position, image in enumerate(truth.images)}
+    positions = {image.image_id: position for position, image in enumerate(truth.images)}
     labels = {number: label for label, number in enumerate(truth.classes.values())}
     rows = []
     for index, (image, category, score, (x, y, w, h)) in enumerate(coco.read(path)):

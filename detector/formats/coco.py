@@ -3,64 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from detector.common.atomic_io import atomic_write, encode, read_json
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 
-def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
-    """Look up all that is to be written.
+class CocoResult(NamedTuple):
+    """A detection as COCO's results have it.
 
-    Raises:
-        FormatError: the image list lacks an image or a class.
+    `box` is x, y, width and height in pixels.
     """
-    image_list.check(images)
-    for name in classes:
-        if image_list.classes and name not in image_list.classes:
-            raise FormatError(image_list.source, f"has no category {name}")
-
-
-def write(
-    path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
-) -> None:
-    """Write a file of results, one a line; each also names its file.
-
-    Category ids are the image list's, or else count the bundle's classes from 1.
-
-    Raises:
-        FormatError: the image list lacks an image or a class.
-    """
-    categories = image_list.classes or {
-        name: number for number, name in enumerate(header.classes, start=1)
-    }
-    separator = b"[\n"
-    with atomic_write(path) as file:
-        for record in records:
-            if isinstance(record, Failure):
-                continue
-            image_id = image_list.image(record.file)
-            for label, score, (x1, y1, x2, y2) in record.detections:
-                if label not in categories:
-                    raise FormatError(image_list.source, f"has no category {label}")
-                result = {
-                    "image_id": image_id,
-                    "category_id": categories[label],
-                    "bbox": [x1, y1, x2 - x1, y2 - y1],
-                    "score": score,
-                    "file_name": record.file,
-                }
-                file.write(separator + encode(result))
-                separator = b",\n"
-        file.write(b"\n]\n" if separator == b",\n" else b"[]\n")
-
-
-class Result(NamedTuple):
-    """A detection; the box is x, y, width and height in pixels."""
 
     image_id: int
     category_id: int
@@ -68,27 +26,99 @@ class Result(NamedTuple):
     box: tuple[float, float, float, float]
 
 
-def read(path: Path) -> list[Result]:
-    """The results of a file.
+def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
+    """Check that every image and every class has an id.
 
     Raises:
-        FormatError: it is missing, not a list, or an item is not a result or has no finite numbers.
+        FormatError: The image list lacks an image or a class.
+    """
+    image_list.check(images)
+    for name in classes:
+        if image_list.class_ids and name not in image_list.class_ids:
+            raise FormatError(image_list.source, f"has no category {name}")
+
+
+def write(
+    path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
+) -> None:
+    """Write detections, one in a line; see `detector.formats.Format`.
+
+    Category ids are those of the image list. If it has none, the bundle's classes are counted
+    from 1. Each result also has the image's name as "file_name".
+
+    Raises:
+        FormatError: The image list lacks an image or a class.
+    """
+    category_ids = image_list.class_ids or {
+        name: number for number, name in enumerate(header.classes, start=1)
+    }
+
+    separator = b"[\n"
+    with atomic_write(path) as file:
+        for record in records:
+            if isinstance(record, Failure):
+                continue
+            image_id = image_list.image_id(record.file)
+            for detection in record.detections:
+                if detection.label not in category_ids:
+                    raise FormatError(image_list.source, f"has no category {detection.label}")
+                category_id = category_ids[detection.label]
+                result = _result_to_json(detection, image_id, category_id, record.file)
+                file.write(separator + encode(result))
+                separator = b",\n"
+        is_empty = separator == b"[\n"
+        file.write(b"[]\n" if is_empty else b"\n]\n")
+
+
+def read(path: Path) -> list[CocoResult]:
+    """Read a file of results.
+
+    Raises:
+        FormatError: The file is missing or is not a list, or an item is not a result or has a
+            number that is not finite.
     """
     content = read_json(path)
     if not isinstance(content, list):
         raise FormatError(path, "must be a list of results")
-    results = []
-    for index, item in enumerate(content):
-        try:
-            image, category, score = item["image_id"], item["category_id"], float(item["score"])
-            x, y, w, h = map(float, item["bbox"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FormatError(
-                path, f"[{index}]: needs image_id, category_id, bbox and score ({error!r})"
-            ) from error
-        if not (isinstance(image, int) and isinstance(category, int)):
-            raise FormatError(path, f"[{index}]: image_id and category_id must be whole numbers")
-        if not all(map(math.isfinite, (score, x, y, w, h))):
-            raise FormatError(path, f"[{index}]: score and bbox must be finite numbers")
-        results.append(Result(image, category, score, (x, y, w, h)))
-    return results
+    return [_result_from_json(path, index, item) for index, item in enumerate(content)]
+
+
+def _result_to_json(
+    detection: Detection, image_id: int, category_id: int, file_name: str
+) -> dict[str, Any]:
+    x1, y1, x2, y2 = detection.box
+    return {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "score": detection.score,
+        "file_name": file_name,
+    }
+
+
+def _result_from_json(path: Path, index: int, item: Mapping[str, Any]) -> CocoResult:
+    """Return an item of a file's list.
+
+    Args:
+        path: The file, for the error.
+        index: Index of the item, for the error.
+        item: The item, which may be any JSON value.
+
+    Raises:
+        FormatError: The item is not a result.
+    """
+    try:
+        image_id = item["image_id"]
+        category_id = item["category_id"]
+        score = float(item["score"])
+        x, y, width, height = map(float, item["bbox"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FormatError(
+            path, f"[{index}]: needs image_id, category_id, bbox and score ({error!r})"
+        ) from error
+
+    if not (isinstance(image_id, int) and isinstance(category_id, int)):
+        raise FormatError(path, f"[{index}]: image_id and category_id must be whole numbers")
+    if not all(map(math.isfinite, (score, x, y, width, height))):
+        raise FormatError(path, f"[{index}]: score and bbox must be finite numbers")
+    return CocoResult(image_id, category_id, score, (x, y, width, height))

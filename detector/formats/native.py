@@ -1,13 +1,14 @@
-"""`dets.json`: detections as this program writes and reads them.
+"""`dets.json`: the program's own format of detections.
 
-Nothing in it tells the time or a path of the machine, so that the same images, bundle and
-settings give the same bytes.
+It holds no time and no path of the machine: the same images, bundle and settings give the same
+bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from detector.common.atomic_io import atomic_write, encode, read_json
 from detector.errors import FormatError
@@ -15,14 +16,16 @@ from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
 
 FORMAT = "detections/1"
+"""Name and version of the format, as files state it."""
 
 
 def write(
     path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
 ) -> None:
-    """Write a file, image after image."""
+    """Write detections, one image in a line; see `detector.formats.Format`."""
     failures = []
     with atomic_write(path) as file:
+        # The images are written one by one into an object that is still open.
         start = {
             "format": FORMAT,
             "bundle": dict(header.bundle),
@@ -30,6 +33,7 @@ def write(
             "classes": list(header.classes),
         }
         file.write(encode(start)[:-1] + b',\n "images": [')
+
         separator = b"\n"
         for record in records:
             if isinstance(record, Failure):
@@ -37,27 +41,37 @@ def write(
                 continue
             file.write(separator + encode(record.to_json()))
             separator = b",\n"
+
         file.write(b'\n],\n "failed": ' + encode(failures) + b"}\n")
 
 
 def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
-    """The classes and the images of a file.
+    """Read a file of detections.
+
+    Returns:
+        The names of the classes, and the entries of the images in the order of the file.
 
     Raises:
-        FormatError: it is missing or not in this format.
+        FormatError: The file is missing or is not in this format.
     """
     content = read_json(path)
+    _check_structure(path, content)
+
+    entries = []
+    for index, value in enumerate(content.get("images", [])):
+        try:
+            entries.append(Entry.from_json(value))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FormatError(
+                path, f"images[{index}] is not an image's entry: {error!r}"
+            ) from error
+    return tuple(content.get("classes", ())), entries
+
+
+def _check_structure(path: Path, content: Any) -> None:
+    """Check everything but the entries of the images."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FormatError(path, f'must be an object with "format": "{FORMAT}"')
     for key in ("classes", "images"):
         if not isinstance(content.get(key, []), list):
             raise FormatError(path, f'"{key}" must be a list')
-    entries = []
-    for number, value in enumerate(content.get("images", [])):
-        try:
-            entries.append(Entry.from_json(value))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FormatError(
-                path, f"images[{number}] is not an image's entry: {error!r}"
-            ) from error
-    return tuple(content.get("classes", ())), entries

@@ -1,4 +1,4 @@
-"""Proposals as JSON lines, one an image: file, width, height, boxes, scores, sources."""
+"""Proposals as JSON lines, one image in a line: file, width, height, boxes, scores, sources."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,14 @@ from proposals import Proposals
 
 
 def to_json(file: str, width: int, height: int, proposals: Proposals) -> dict[str, Any]:
-    """The line of an image."""
+    """Return the proposals of an image as JSON values.
+
+    Args:
+        file: Name of the image.
+        width: Width of the upright image in pixels.
+        height: Height of the upright image in pixels.
+        proposals: The proposals. Their scores are rounded to six decimals.
+    """
     return {
         "file": file,
         "width": width,
@@ -27,47 +34,66 @@ def to_json(file: str, width: int, height: int, proposals: Proposals) -> dict[st
 
 
 def from_json(line: Mapping[str, Any]) -> Proposals:
-    """The proposals of a line, in canonical order.
+    """Make proposals, in canonical order, from JSON values.
 
     Raises:
-        KeyError, TypeError, ValueError, OverflowError: it is none, or a box has no area inside
-            the image or is not in whole pixels, or there is not a score and a source for each.
+        KeyError, TypeError, ValueError, OverflowError: The values do not describe proposals, a box
+            is not in whole pixels or has no area inside the image, or the numbers of boxes, scores
+            and sources differ.
     """
     boxes = np.array(line["boxes"], np.float32).reshape(-1, 4)
     x1, y1, x2, y2 = boxes.T
-    good = (x1 >= 0) & (y1 >= 0) & (x1 < x2) & (y1 < y2)
-    good &= (x2 <= line["width"]) & (y2 <= line["height"]) & (boxes == boxes.round()).all(axis=1)
-    if not good.all():
+
+    # Comparisons with NaN are false, so NaN is refused as well.
+    valid = (x1 >= 0) & (y1 >= 0) & (x1 < x2) & (y1 < y2)
+    valid &= (x2 <= line["width"]) & (y2 <= line["height"])
+    valid &= (boxes == boxes.round()).all(axis=1)
+    if not valid.all():
         raise ValueError(
-            f"box {boxes[~good][0].tolist()} must be x1 < x2, y1 < y2 in whole pixels inside the "
+            f"box {boxes[~valid][0].tolist()} must be x1 < x2, y1 < y2 in whole pixels inside the "
             f"{line['width']}x{line['height']} image"
         )
-    given = Proposals(
-        boxes, np.array(line["scores"], np.float32), np.array(line["sources"], np.str_)
-    )
+
+    scores = np.array(line["scores"], np.float32)
+    sources = np.array(line["sources"], np.str_)
+    unsorted = Proposals(boxes, scores, sources)  # checks that the lengths agree
     order = np.lexsort((y2, x2, y1, x1))
-    return Proposals(boxes[order], given.scores[order], given.sources[order])
+    return Proposals(unsorted.boxes[order], unsorted.scores[order], unsorted.sources[order])
+
+
+class _Line(NamedTuple):
+    """Position of a line in a file."""
+
+    number: int
+    """Counted from 1."""
+    offset: int
+    """In bytes."""
 
 
 class ProposalsFile:
-    """A file of proposals, read image by image.
+    """A file of proposals, of which one image at a time is in memory.
+
+    Args:
+        path: The file. It stays open until the object is deleted.
 
     Raises:
-        FormatError: it is missing, or a line is not one of proposals.
+        FormatError: The file cannot be read, or a line is not JSON with the name of an image.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._places: dict[str, tuple[int, int]] = {}  # line's number and offset
+        self._lines: dict[str, _Line] = {}
+        """Lines by the image's name; the last one counts."""
         try:
             self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed with the object
         except OSError as error:
             raise FormatError(path, f"cannot be read: {error.strerror}") from error
         weakref.finalize(self, self._file.close)
+
         offset = 0
         for number, line in enumerate(self._file, start=1):
             try:
-                self._places[json.loads(line)["file"]] = number, offset
+                self._lines[json.loads(line)["file"]] = _Line(number, offset)
             except (ValueError, KeyError, TypeError) as error:
                 raise FormatError(
                     path, 'must be an object with "file", "boxes", …', number
@@ -75,25 +101,35 @@ class ProposalsFile:
             offset += len(line)
 
     def get(self, name: str, width: int, height: int) -> Proposals:
-        """The proposals of an image of that size.
+        """Return the proposals of an image.
+
+        Args:
+            name: Name of the image.
+            width: Width of the upright image in pixels.
+            height: Height of the upright image in pixels.
 
         Raises:
-            MissingProposals: the file has none for it, or for one of another size, or its line is
-                not one of proposals.
+            MissingProposals: The file does not have the image, or has it in another size, or its
+                line does not describe proposals.
         """
-        if name not in self._places:
+        if name not in self._lines:
             raise MissingProposals(name, "the given proposals have none for it")
-        number, offset = self._places[name]
+        number, offset = self._lines[name]
         self._file.seek(offset)
         line = json.loads(self._file.readline())
+
         try:
-            proposals, size = from_json(line), (line["width"], line["height"])
+            proposals = from_json(line)
+            stored_width = line["width"]
+            stored_height = line["height"]
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise MissingProposals(
                 name, f"line {number} of the given proposals is wrong: {error}"
             ) from error
-        if size != (width, height):
+
+        if (stored_width, stored_height) != (width, height):
             raise MissingProposals(
-                name, f"is {width}x{height}, the given proposals are for {size[0]}x{size[1]}"
+                name,
+                f"is {width}x{height}, the given proposals are for {stored_width}x{stored_height}",
             )
         return proposals

@@ -1,4 +1,4 @@
-"""What a run records of an image: its detections, or the reason why there are none."""
+"""Records of the images of a run: the detections in each, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from detector.settings import Settings
 
 @dataclass(frozen=True)
 class Header:
-    """What holds for all images of a run."""
+    """Properties that all images of a run share.
+
+    Args:
+        bundle: The bundle's "name" and "sha256".
+        settings: All settings, as JSON values.
+        classes: Names of the bundle's classes, in the order of their labels.
+    """
 
     bundle: Mapping[str, str]
     settings: Mapping[str, Any]
@@ -30,7 +36,15 @@ class Header:
 
 @dataclass(frozen=True)
 class Entry:
-    """An image and what was found in it; width and height in pixels."""
+    """The detections in one image.
+
+    Args:
+        file: Name of the image: its path relative to the folder of the images.
+        width: Width of the upright image in pixels.
+        height: Height of the upright image in pixels.
+        proposals: Number of boxes that each source proposed, and after the merge ("merged").
+        detections: The detections, best first.
+    """
 
     file: str
     width: int
@@ -39,7 +53,7 @@ class Entry:
     detections: tuple[Detection, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The entry as it stands in files."""
+        """Return the entry as JSON values."""
         return {
             "file": self.file,
             "width": self.width,
@@ -53,36 +67,45 @@ class Entry:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Entry:
-        """The entry of a file's JSON.
+        """Make an entry from JSON values.
 
         Raises:
-            KeyError, TypeError, ValueError, OverflowError: it is none.
+            KeyError, TypeError, ValueError, OverflowError: The values do not describe an entry.
         """
-        file, width, height = value["file"], value["width"], value["height"]
+        file = value["file"]
+        width = value["width"]
+        height = value["height"]
         if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
-            raise TypeError("file must be a text, width and height must be whole numbers")
-        found = tuple(map(_detection, value["detections"]))
-        return cls(file, width, height, value.get("proposals", {}), found)
+            raise TypeError("file must be a string, width and height must be whole numbers")
+        detections = tuple(map(_detection_from_json, value["detections"]))
+        return cls(file, width, height, value.get("proposals", {}), detections)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An image that could not be used: the error's code and message."""
+    """An image that could not be used.
+
+    Args:
+        file: Name of the image.
+        error: Code of the error, such as "truncated-image".
+        message: Message of the error.
+    """
 
     file: str
     error: str
     message: str
 
     def to_json(self) -> dict[str, str]:
-        """The failure as it stands in files."""
+        """Return the failure as JSON values."""
         return {"file": self.file, "error": self.error, "message": self.message}
 
 
-def _detection(item: Mapping[str, Any]) -> Detection:
-    label, score = item["label"], float(item["score"])
+def _detection_from_json(item: Mapping[str, Any]) -> Detection:
+    label = item["label"]
+    score = float(item["score"])
     x1, y1, x2, y2 = map(float, item["box"])
     if not isinstance(label, str):
-        raise TypeError(f"label {label!r} must be a text")
+        raise TypeError(f"label {label!r} must be a string")
     if not (
         math.isfinite(score) and -math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf
     ):

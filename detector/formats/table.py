@@ -1,4 +1,7 @@
-"""A table (CSV): `file,label,score,x1,y1,x2,y2`, a detection a line."""
+"""Detections as a table in CSV, one in a line: `file,label,score,x1,y1,x2,y2`.
+
+Boxes are in pixels, 0-based, with x2 and y2 exclusive.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ COLUMNS = ("file", "label", "score", "x1", "y1", "x2", "y2")
 def write(
     path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
 ) -> None:
-    """Write a table."""
+    """Write detections to a CSV file; see `detector.formats.Format`."""
     with atomic_csv(path, COLUMNS) as table:
         for record in records:
             if isinstance(record, Entry):

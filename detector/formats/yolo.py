@@ -1,56 +1,74 @@
-"""YOLO's text files: one an image, `class x y width height score` a line.
+"""Detections in YOLO's text files: one for each image, with lines `class x y width height score`.
 
-The class counts from 0; x and y are the box's centre; all four are shares of the image's sides.
+Classes count from 0. x and y are the centre of the box. x and width are fractions of the image's
+width, y and height are fractions of its height.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from detector.common.atomic_io import atomic_write
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
+from detector.results import Detection
 
 CLASSES = "classes.txt"
+"""Name of the file with the names of the classes, one in a line."""
 
 
-def file_of(image: str) -> Path:
-    """The file of an image."""
+def image_file(image: str) -> Path:
+    """Return the path of an image's text file, relative to the output folder."""
     return Path(image).with_suffix(".txt")
 
 
 def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
-    """Look at the images' names.
+    """Check that each image has a text file of its own.
 
     Raises:
-        FormatError: two images differ in their suffix alone, or one is called as the classes' file.
+        FormatError: Two images differ only in their suffix, or an image's text file would replace
+            the list of classes.
     """
     seen = {Path(CLASSES): "the list of classes"}
-    for file in images:
-        target = file_of(file)
-        if target in seen:
-            raise FormatError(file, f"YOLO's file for it is also that for {seen[target]}")
-        seen[target] = file
+    for image in images:
+        path = image_file(image)
+        if path in seen:
+            raise FormatError(
+                image, f"YOLO's file for it, {path}, is also the one for {seen[path]}"
+            )
+        seen[path] = image
 
 
 def write(
     path: Path, header: Header, records: Iterable[Entry | Failure], image_list: ImageList
 ) -> None:
-    """Write a file for each image, also an empty one, and `classes.txt` into the folder `path`.
+    """Write a text file for each image, and `classes.txt`, into the folder `path`.
 
-    The images must pass `check`.
+    The images must have passed `check`. The file of an image without detections is empty.
     """
-    numbers = {name: number for number, name in enumerate(header.classes)}
+    class_indices = {name: index for index, name in enumerate(header.classes)}
     with atomic_write(path / CLASSES) as file:
         file.write("".join(f"{name}\n" for name in header.classes).encode())
+
     for record in records:
         if isinstance(record, Failure):
             continue
-        with atomic_write(path / file_of(record.file)) as file:
-            for label, score, (x1, y1, x2, y2) in record.detections:
-                x, width = (x1 + x2) / 2 / record.width, (x2 - x1) / record.width
-                y, height = (y1 + y2) / 2 / record.height, (y2 - y1) / record.height
-                line = f"{numbers[label]} {x:.6f} {y:.6f} {width:.6f} {height:.6f} {score:.6f}\n"
+        with atomic_write(path / image_file(record.file)) as file:
+            for detection in record.detections:
+                line = _make_line(detection, record.width, record.height, class_indices)
                 file.write(line.encode())
+
+
+def _make_line(
+    detection: Detection, width: int, height: int, class_indices: Mapping[str, int]
+) -> str:
+    """Return the line of a detection in an image of `width` x `height` pixels."""
+    label, score, (x1, y1, x2, y2) = detection
+    x = (x1 + x2) / 2 / width
+    y = (y1 + y2) / 2 / height
+    box_width = (x2 - x1) / width
+    box_height = (y2 - y1) / height
+    box = f"{x:.6f} {y:.6f} {box_width:.6f} {box_height:.6f}"
+    return f"{class_indices[label]} {box} {score:.6f}\n"

@@ -21,8 +21,8 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def names(*patterns: Path | str, leave_out: list[Path] | None = None) -> list[str]:
-    found = find_images([str(pattern) for pattern in patterns], leave_out=leave_out or [])
+def names(*patterns: Path | str, exclude: list[Path] | None = None) -> list[str]:
+    found = find_images([str(pattern) for pattern in patterns], exclude=exclude or [])
     assert all(isinstance(path, Path) and path.is_file() for _, path in found)
     return [name for name, _ in found]
 
@@ -63,23 +63,23 @@ def test_each_image_once(tree: Path) -> None:
 
 def test_folders_can_be_left_out(tree: Path) -> None:
     sub = [tree / "one" / "sub"]
-    assert names(tree / "one", leave_out=sub) == ["a.png", "b.JPG"]
+    assert names(tree / "one", exclude=sub) == ["a.png", "b.JPG"]
     globs = [tree / "one" / "**" / f"*.{suffix}" for suffix in ("png", "webp")]
     assert names(*globs) == ["a.png", "sub/c.webp"]
-    assert names(*globs, leave_out=sub) == ["a.png"]
+    assert names(*globs, exclude=sub) == ["a.png"]
 
 
 @pytest.mark.parametrize("pattern", ["one", "one/*"])
-def test_pictures_may_not_come_among_the_photos(tree: Path, pattern: str) -> None:
-    with pytest.raises(SettingsError, match="pictures would come among the photos there"):
-        names(tree / pattern, leave_out=[tree / "one"])
+def test_drawings_among_the_images_are_refused(tree: Path, pattern: str) -> None:
+    with pytest.raises(SettingsError, match="drawings would be written among the images there"):
+        names(tree / pattern, exclude=[tree / "one"])
 
 
 def test_what_is_named_is_not_left_out(tree: Path) -> None:
     files = [tree / "one" / "a.png", tree / "two" / "a.png"]
-    assert names(*files, leave_out=[tree]) == ["one/a.png", "two/a.png"]
-    assert names(files[0], leave_out=[tree / "one"]) == ["a.png"]
-    assert names(tree / "one" / "*", leave_out=[tree]) == names(tree / "one" / "*")
+    assert names(*files, exclude=[tree]) == ["one/a.png", "two/a.png"]
+    assert names(files[0], exclude=[tree / "one"]) == ["a.png"]
+    assert names(tree / "one" / "*", exclude=[tree]) == names(tree / "one" / "*")
 
 
 def test_links_to_folders_are_followed(tree: Path) -> None:

@@ -76,7 +76,7 @@ def test_another_fingerprint_is_refused_and_named(path: Path) -> None:
     with begun(path, PRINT) as journal:
         journal.append(record("a"))
     other = {"bundle": "1a", "settings": {"detections": {"nms_iou": 0.5}, "list": (1, 2)}}
-    message = r"made otherwise \(settings.detections.nms_iou was 0.3, is 0.5\); .*--overwrite"
+    message = r"computed differently \(settings.detections.nms_iou was 0.3, is 0.5\); .*--overwrite"
     with pytest.raises(SettingsError, match=message):
         begun(path, other)
     with begun(path, PRINT) as journal:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from detector.batch.inputs import Input, find_images
-from detector.batch.outputs import Outputs, picture_path
+from detector.batch.outputs import Outputs, drawing_path
 from detector.errors import SettingsError
 
 
@@ -36,7 +36,7 @@ OUT = Path("dets.json")
         ),
         pytest.param(
             Outputs(Path("a_file/x.json")),
-            "a_file is no folder that may be",
+            "a_file is not a folder that can be",
             id="in a file",
         ),
         pytest.param(Outputs(Path("taken")), "--out taken: is a folder, but must be", id="folder"),
@@ -57,17 +57,17 @@ OUT = Path("dets.json")
             id="a journal",
         ),
         pytest.param(
-            Outputs(Path("x/../a_file"), reads=(Path("a_file"),)),
-            "--out x/../a_file: would overwrite what the run reads",
+            Outputs(Path("x/../a_file"), protected=(Path("a_file"),)),
+            "--out x/../a_file: would overwrite a file that the run reads",
             id="what is read",
         ),
         pytest.param(
-            Outputs(OUT, pictures=Path("a_file")),
+            Outputs(OUT, drawings=Path("a_file")),
             "a_file: is a file, but must",
-            id="picture file",
+            id="drawings in a file",
         ),
         pytest.param(
-            Outputs(OUT, pictures=Path("photos")),
+            Outputs(OUT, drawings=Path("photos")),
             "photos: would overwrite",
             id="photos",
         ),
@@ -88,19 +88,21 @@ def test_what_cannot_be_written_is_refused(
         pytest.param(Outputs(Path("new/deep/dets.json"), stats=OUT), id="a new folder"),
         pytest.param(Outputs(Path("a_file")), id="over a file"),
         pytest.param(Outputs(Path("new"), "voc"), id="a folder format"),
-        pytest.param(Outputs(OUT, pictures=Path("photos/boxes")), id="pictures beside photos"),
+        pytest.param(
+            Outputs(OUT, drawings=Path("photos/boxes")), id="drawings in a subfolder of the images"
+        ),
     ],
 )
 def test_what_can_be_written(inputs: list[Input], outputs: Outputs) -> None:
     outputs.check(inputs)
 
 
-def test_two_images_of_one_picture(tmp_path: Path) -> None:
+def test_two_images_with_the_same_drawing_are_refused(tmp_path: Path) -> None:
     inputs = [Input(name, tmp_path / name) for name in ("a.png", "a.png.jpg")]
-    with pytest.raises(SettingsError, match=r"a.png.jpg would be the picture of both a.png and a"):
-        Outputs(tmp_path / "d.json", pictures=tmp_path / "p").check(inputs)
+    with pytest.raises(SettingsError, match=r"a.png.jpg would be the drawing of both a.png and a"):
+        Outputs(tmp_path / "d.json", drawings=tmp_path / "p").check(inputs)
 
 
-def test_picture_paths_never_meet() -> None:
+def test_each_image_has_a_drawing_of_its_own() -> None:
     names = ["a.jpg", "a.JPG", "a.png", "a.jpeg", "b/a.jpg"]
-    assert len({picture_path(Path("p"), name) for name in names}) == len(names)
+    assert len({drawing_path(Path("p"), name) for name in names}) == len(names)

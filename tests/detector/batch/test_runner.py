@@ -181,26 +181,26 @@ def test_proposals_asked_for_later_are_computed(
     assert out.read_bytes() == before
 
 
-def test_pictures(tiny_detector: Detector, photos: Path, tmp_path: Path) -> None:
-    out, pictures = tmp_path / "dets.json", tmp_path / "pictures"
-    outputs = Outputs(out, pictures=pictures)
+def test_drawings(tiny_detector: Detector, photos: Path, tmp_path: Path) -> None:
+    out, drawings = tmp_path / "dets.json", tmp_path / "drawings"
+    outputs = Outputs(out, drawings=drawings)
     detect(tiny_detector, photos, out, outputs=outputs)
-    names = sorted(p.relative_to(pictures).as_posix() for p in pictures.rglob("*.jpg"))
+    names = sorted(p.relative_to(drawings).as_posix() for p in drawings.rglob("*.jpg"))
     assert names == ["a.png.jpg", "b c é.png.jpg", "more/d.png.jpg"]
-    with PillowImage.open(pictures / "a.png.jpg") as picture:
-        assert picture.size == (120, 24)
-    (pictures / "a.png.jpg").unlink()
+    with PillowImage.open(drawings / "a.png.jpg") as drawing:
+        assert drawing.size == (120, 24)
+    (drawings / "a.png.jpg").unlink()
     summary = detect(tiny_detector, photos, out, outputs=outputs)
     assert summary.computed == 0
-    assert (pictures / "a.png.jpg").exists()
-    before = (pictures / "a.png.jpg").read_bytes()
+    assert (drawings / "a.png.jpg").exists()
+    before = (drawings / "a.png.jpg").read_bytes()
     (photos / "a.png").write_bytes((photos / "more" / "d.png").read_bytes())
-    assert detect(tiny_detector, photos, out).computed == 1, "without pictures"
+    assert detect(tiny_detector, photos, out).computed == 1, "without drawings"
     assert detect(tiny_detector, photos, out, outputs=outputs).computed == 0
-    assert (pictures / "a.png.jpg").read_bytes() != before
-    written = (pictures / "a.png.jpg").stat().st_mtime_ns
+    assert (drawings / "a.png.jpg").read_bytes() != before
+    written = (drawings / "a.png.jpg").stat().st_mtime_ns
     detect(tiny_detector, photos, out, outputs=outputs)
-    assert (pictures / "a.png.jpg").stat().st_mtime_ns == written, "it is drawn once"
+    assert (drawings / "a.png.jpg").stat().st_mtime_ns == written, "it is drawn once"
 
 
 def test_another_format_is_rendered_without_computing(

@@ -70,9 +70,9 @@ def test_same_bytes_as_from_the_disk(
     engine = LocalExecutor(tiny_detector)
     outputs = [tmp_path / name for name in ("stored.json", "disk.json")]
     for place, output in zip([f"{bucket}/holidays", str(photos)], outputs, strict=True):
-        pictures = output.with_suffix(".pictures")
-        run(engine, find_images([place]), Outputs(output, pictures=pictures))
-        assert (pictures / "more" / "d.png.jpg").exists()
+        drawings = output.with_suffix(".drawings")
+        run(engine, find_images([place]), Outputs(output, drawings=drawings))
+        assert (drawings / "more" / "d.png.jpg").exists()
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
     again = run(engine, find_images([f"{bucket}/holidays"]), Outputs(outputs[0]))
     assert (again.computed, again.resumed) == (0, 3)

@@ -70,10 +70,10 @@ def test_the_official_tree(ilsvrc_mini: Path, ilsvrc_devkit: Path) -> None:
     truth = ilsvrc.read(ilsvrc_mini, "val")
     assert len(truth.images) == 100
     validation = ilsvrc.read_validation("val", root=ilsvrc_mini, devkit=ilsvrc_devkit)
-    assert [image.number for image in validation.truth.images] == list(range(1, 101))
+    assert [image.image_id for image in validation.truth.images] == list(range(1, 101))
     assert sum(len(image.boxes) > 0 for image in truth.images) == 98
     assert sum(len(image.boxes) for image in truth.images) == 316
     assert len({label for image in truth.images for label in image.labels.tolist()}) == 67
     for image in truth.images[:5]:
-        photo = load(ilsvrc_mini / ilsvrc.PHOTOS / image.file)
+        photo = load(ilsvrc_mini / ilsvrc.IMAGE_FOLDER / image.file)
         assert photo.shape[:2] == (image.height, image.width)

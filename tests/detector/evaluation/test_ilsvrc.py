@@ -326,7 +326,7 @@ def test_the_demo_on_val2_by_its_own_numbers(
     val2 = read_validation("val2", root=None, devkit=ilsvrc_devkit)
     assert not val2.blacklist
     assert len(val2.truth.images) == 9917
-    numbers = {image.file: image.number for image in val2.truth.images}
+    numbers = {image.file: image.image_id for image in val2.truth.images}
     official = [numbers.get(image.file) for image in kit.truth.images]
     lines = (ilsvrc_devkit / "evaluation" / "demo.val.pred.det.txt").read_text().splitlines()
     translated = tmp_path / "val2.txt"

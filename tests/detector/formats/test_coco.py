@@ -24,7 +24,7 @@ FAILURE = Failure("c.jpg", "empty-image", "is empty")
 DOG = Detection("dog", 0.931204, (48.0, 240.0, 195.0, 371.0))
 CAT = Detection("cat", 0.05, (0.0, 0.0, 500.0, 375.0))
 ENTRY = Entry("a/b.jpg", 500, 375, {}, (DOG, CAT))
-COUNTED = ImageList.counted(["a/b.jpg", "c.jpg"])
+COUNTED = ImageList.from_files(["a/b.jpg", "c.jpg"])
 FILE_NAMES = st.binary().filter(lambda name: b"\0" not in name).map(os.fsdecode)
 
 
@@ -93,7 +93,7 @@ def test_what_the_image_list_lacks(image_list: ImageList, problem: str, tmp_path
 def test_file_names(names: list[str]) -> None:
     entries: list[Entry | Failure] = [Entry(name, 500, 375, {}, (DOG,)) for name in names]
     with tempfile.TemporaryDirectory() as folder:
-        results = written(Path(folder) / "dets.json", entries, ImageList.counted(names))
+        results = written(Path(folder) / "dets.json", entries, ImageList.from_files(names))
     assert [item["file_name"] for item in results] == names
     assert [item["image_id"] for item in results] == list(range(1, len(names) + 1))
 

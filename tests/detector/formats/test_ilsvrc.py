@@ -60,7 +60,7 @@ def test_classes_that_det_has_not_are_left_out(tmp_path: Path) -> None:
 
 
 def test_a_bundle_without_any_of_det_s_classes_is_refused() -> None:
-    ids = ImageList.counted(["a.jpg"])
+    ids = ImageList.from_files(["a.jpg"])
     with pytest.raises(SettingsError, match=r"boat, unicorn.*200"):
         ilsvrc.check(["a.jpg"], ["boat", "unicorn"], ids)
     ilsvrc.check(["a.jpg"], ["boat", "dog"], ids)

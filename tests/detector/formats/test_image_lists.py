@@ -42,19 +42,19 @@ def coco_list(folder: Path, content: Any = COCO) -> ImageList:
     ],
 )
 def test_ids_from_an_annotation_file(file: str, number: int, tmp_path: Path) -> None:
-    assert coco_list(tmp_path).image(file) == number
+    assert coco_list(tmp_path).image_id(file) == number
 
 
 @pytest.mark.parametrize("file", ["000140.jpg", "000139.png", "1.jpg", "east/1.jpg"])
 def test_images_that_an_annotation_file_lacks(file: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=f"has no image {file}$") as caught:
-        coco_list(tmp_path).image(file)
+        coco_list(tmp_path).image_id(file)
     assert caught.value.file == str(tmp_path / "instances.json")
 
 
 def test_classes_of_an_annotation_file(tmp_path: Path) -> None:
-    assert coco_list(tmp_path).classes == {"person": 1, "dog": 18}
-    assert coco_list(tmp_path, {"images": []}).classes == {}
+    assert coco_list(tmp_path).class_ids == {"person": 1, "dog": 18}
+    assert coco_list(tmp_path, {"images": []}).class_ids == {}
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,19 @@ def test_ids_from_lines(text: str, ids: dict[str, int], tmp_path: Path) -> None:
     path = tmp_path / "val.txt"
     path.write_bytes(text.encode())
     found = ImageList.read(path)
-    assert found.images == ids
-    assert found.classes == {}
+    assert found.image_ids == ids
+    assert found.class_ids == {}
     assert found.source == str(path)
     for name, number in ids.items():
-        assert found.image(name) == number
-        assert found.image(f"{name}.JPEG") == number
+        assert found.image_id(name) == number
+        assert found.image_id(f"{name}.JPEG") == number
 
 
 @pytest.mark.parametrize("file", ["a/b.c.JPEG", "b.c.JPEG", "x/y/b.c.png", "b.c"])
 def test_lines_name_images_with_or_without_suffix(file: str, tmp_path: Path) -> None:
     path = tmp_path / "val.txt"
     path.write_text("b.c 5\n", encoding="utf-8")
-    assert ImageList.read(path).image(file) == 5
+    assert ImageList.read(path).image_id(file) == 5
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_files_that_cannot_be_read(content: bytes | None, name: str, tmp_path: P
 
 @given(st.lists(FILE_NAMES.map(lambda name: f"{name}.jpg"), unique=True))
 def test_counted_ids_follow_the_order_of_the_files(files: list[str]) -> None:
-    counted = ImageList.counted(files)
-    assert [counted.image(file) for file in files] == list(range(1, len(files) + 1))
-    assert counted.classes == {}
+    counted = ImageList.from_files(files)
+    assert [counted.image_id(file) for file in files] == list(range(1, len(files) + 1))
+    assert counted.class_ids == {}
 
 
 def test_a_run_s_images_lack_another() -> None:
     with pytest.raises(FormatError, match=r"^the images of this run: has no image c\.jpg$"):
-        ImageList.counted(["a.jpg", "a/b.jpg"]).image("c.jpg")
+        ImageList.from_files(["a.jpg", "a/b.jpg"]).image_id("c.jpg")

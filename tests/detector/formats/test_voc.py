@@ -74,12 +74,12 @@ def test_a_file_a_class(
 )
 def test_names_that_the_format_cannot_tell_apart(files: list[str], problem: str) -> None:
     with pytest.raises(FormatError, match=problem):
-        voc.check(files, ["dog"], ImageList.counted(files))
+        voc.check(files, ["dog"], ImageList.from_files(files))
 
 
 def test_names_that_it_can_tell_apart() -> None:
     files = ["a.jpg", "b.jpg", "c/d.png"]
-    voc.check(files, ["dog"], ImageList.counted(files))
+    voc.check(files, ["dog"], ImageList.from_files(files))
 
 
 def overlap_in_vocdevkit(a: list[float], b: list[float]) -> float:

@@ -74,12 +74,12 @@ def test_a_file_an_image(
 )
 def test_images_that_want_the_same_file(files: list[str], problem: str) -> None:
     with pytest.raises(FormatError, match=problem):
-        yolo.check(files, ["dog"], ImageList.counted(files))
+        yolo.check(files, ["dog"], ImageList.from_files(files))
 
 
 def test_images_that_have_files_of_their_own() -> None:
     files = ["a.jpg", "b.jpg", "c/a.png", "c/classes.png"]
-    yolo.check(files, ["dog"], ImageList.counted(files))
+    yolo.check(files, ["dog"], ImageList.from_files(files))
 
 
 SIDES = st.integers(1, 20_000)
