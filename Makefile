@@ -4,15 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-SAMPLES = $$($(BIN)/python -c 'import skimage.data; print(skimage.data.__path__[0])')
+DEMO_VENV := build/demo-venv
+DEMO_BIN := $(DEMO_VENV)/bin
 
 .PHONY: demo test check fix bench wheel clean
 
-demo: $(READY)  ## find the objects in three sample photos
-	$(BIN)/detector-run --images $(SAMPLES)/astronaut.png $(SAMPLES)/chelsea.png \
-		$(SAMPLES)/motorcycle_left.png --out build/demo/dets.json --visualize build/demo \
-		--overwrite
-	$(BIN)/python docs/examples/read_detections.py build/demo/dets.json
+demo: $(DEMO_VENV)/ready  ## find the objects in two sample photos; needs no torch
+	$(DEMO_BIN)/detector-run --images examples/photos --out build/demo/dets.json \
+		--visualize build/demo --overwrite
+	$(DEMO_BIN)/python examples/read_detections.py build/demo/dets.json
 
 test: $(READY)  ## run all tests
 	$(BIN)/pytest
@@ -36,6 +36,11 @@ wheel: $(READY)  ## build dist/*.whl
 
 clean:  ## remove the environment and all that was built
 	rm -rf $(VENV) build dist
+
+$(DEMO_VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEMO_VENV)
+	$(DEMO_BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

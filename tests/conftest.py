@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image as PillowImage
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from detector import Detector
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Architecture, MultiBoxRecipe
 from detector.bundles.pack import pack
-from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.layers import multibox_shapes
 from tests.support.data import DATA, needs
 from tests.support.images import paint, scene
-from tests.support.tiny_bundle import RECIPE, write_tiny_weights
+from tests.support.tiny_bundle import RECIPE, random_weights, write_tiny_weights
+
+OPTIONAL = ("boto3", "fastapi", "moto", "ray", "scipy", "selenium", "torch", "uvicorn")
+"""Packages of the extras; without them, the tests that need them are skipped."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Networks that are kept on disk are the tests' own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
+class OptionalModule(pytest.Module):
+    """A module of tests that is skipped if it needs an extra that is not installed."""
+
+    def _getobj(self) -> object:
+        try:
+            return super()._getobj()
+        except self.CollectError as error:
+            for package in OPTIONAL:
+                if f"No module named '{package}" in str(error) and find_spec(package) is None:
+                    pytest.skip(
+                        f"needs {package}, which an extra installs", allow_module_level=True
+                    )
+            raise
+
+
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    """Collect every module so that it can be skipped."""
+    return OptionalModule.from_parent(parent, path=module_path)
 
 
 @pytest.fixture(scope="session")
@@ -82,10 +97,13 @@ def tiny_multibox(tmp_path_factory: pytest.TempPathFactory) -> tuple[MultiBoxRec
         size=64, priors=30, hidden=8, architecture=Architecture(width=0.25, normalisation="none")
     )
     corners = np.random.default_rng(0).random((30, 2, 2), np.float32)
-    priors = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
-    torch.manual_seed(0)
+    weights = random_weights(multibox_shapes(recipe), seed=0)
+    weights["priors"] = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
+    for layer in ("locations", "confidences"):  # boxes are near their priors
+        weights[f"head.{layer}.weight"] *= 0.1
+        weights[f"head.{layer}.bias"][:] = 0
     path = tmp_path_factory.mktemp("multibox") / "weights.safetensors"
-    save_file(MultiBoxNetwork(recipe, priors).state_dict(), path)
+    save_file(weights, path)
     return recipe, path
 
 

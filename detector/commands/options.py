@@ -16,7 +16,7 @@ from detector import __version__
 from detector.bundles.bundle import Bundle
 from detector.commands.progress_bar import ProgressBar
 from detector.common.progress import ShowProgress
-from detector.errors import DetectorError
+from detector.errors import DetectorError, install_hint
 from detector.formats.records import Failure
 from detector.settings import PRESETS, Settings
 
@@ -27,6 +27,16 @@ DONE = 0
 SOME_FAILED = 1
 WRONG_CALL = 2
 INTERRUPTED = 130
+
+EXTRA_OF_PACKAGE = {
+    "boto3": "ray",
+    "pyarrow": "ray",
+    "ray": "ray",
+    "scipy": "train",
+    "selectivesearch": "baselines",
+    "torch": "torch",
+}
+"""The extra that installs each optional package."""
 
 Arguments = Sequence[str] | None
 """Arguments without argv[0]; None means `sys.argv[1:]`."""
@@ -43,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 def make_parser(name: str, description: str) -> Parser:
     """Return a parser with the options that every command has."""
     parser = Parser(prog=name, description=description, allow_abbrev=False)
-    parser.set_defaults(how_to_continue="")
+    parser.set_defaults(how_to_continue="", extra=None)
     _add_common_options(parser, default=False)
     parser.add_argument("--version", action="version", version=f"{name} {__version__}")
     return parser
@@ -148,15 +158,33 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except BrokenPipeError:  # the reader has gone, as in `detector-bundle show | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_CALL
-    except (DetectorError, OSError, KeyboardInterrupt) as error:
+    except (DetectorError, OSError, KeyboardInterrupt, ModuleNotFoundError) as error:
         if arguments.debug:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
             message = ": ".join(filter(None, ("interrupted", arguments.how_to_continue)))
             print(message, file=sys.stderr)
             return INTERRUPTED
+        if isinstance(error, ModuleNotFoundError):
+            error = _missing_package(error, arguments.extra)
         print(f"error: {error}", file=sys.stderr)
         return WRONG_CALL
+
+
+def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorError:
+    """Return an error that names the extra which installs a missing package.
+
+    Args:
+        error: The failed import.
+        extra: The extra that the command needs as a whole, if there is one.
+
+    Raises:
+        ModuleNotFoundError: The package belongs to no extra, so the installation is broken.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in EXTRA_OF_PACKAGE:
+        raise error
+    return DetectorError(f"{package} is missing: {install_hint(extra or EXTRA_OF_PACKAGE[package])}")
 
 
 def _set_up_process() -> None:

@@ -21,6 +21,8 @@ from proposals import SelectiveSearch
 from proposals.merge import merge
 from tests.support.tiny_bundle import load_network
 
+PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
+
 
 def test_the_ways_to_hand_in_an_image_agree(tiny_detector: Detector, photos: Path) -> None:
     path = photos / "a.png"
@@ -265,9 +267,7 @@ def test_wrong_types_of_paths(tiny_bundle: Bundle, tiny_detector: Detector) -> N
 
 
 def test_shipped_detector_finds_the_cat() -> None:
-    import skimage.data
-
     with Detector.load(preset="fast") as detector:
-        best = detector.detect(Path(skimage.data.__path__[0]) / "chelsea.png").detections[0]
+        best = detector.detect(PHOTOS / "chelsea.jpg").detections[0]
     assert best.label == "cat"
     assert best.score > 0.8

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
+from safetensors.numpy import save_file
 
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Member, Recipe
-from detector.models.googlenet import GoogLeNet, make_googlenet
+from detector.models.layers import Shapes, classifier_shapes
+from detector.models.weights import Weights
+
+if TYPE_CHECKING:
+    from detector.models.googlenet import GoogLeNet
 
 RECIPE = Recipe.model_validate(
     {
@@ -28,19 +33,39 @@ RECIPE = Recipe.model_validate(
 )
 
 
+def random_weights(shapes: Shapes, seed: int) -> Weights:
+    """Random weights, drawn as Caffe's "xavier" draws them; BatchNorm changes nothing."""
+    rng = np.random.default_rng(seed)
+    weights: Weights = {}
+    for name, shape in shapes.items():
+        if name.endswith("num_batches_tracked"):
+            weights[name] = np.zeros(shape, np.int64)
+        elif ".norm." in name:
+            fill = 1.0 if name.endswith((".weight", ".running_var")) else 0.0
+            weights[name] = np.full(shape, fill, np.float32)
+        elif name.endswith(".bias"):
+            weights[name] = np.full(shape, 0.2, np.float32)
+        else:
+            bound = np.sqrt(3 / np.prod(shape[1:]))
+            weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
+    return weights
+
+
 def write_tiny_weights(folder: Path) -> list[Path]:
-    """Seeded random weights of the recipe's members."""
+    """Write seeded random weights of the recipe's members and return their files."""
     paths = []
     for seed, member in enumerate(RECIPE.members):
-        torch.manual_seed(seed)
-        network = GoogLeNet(4, crop_size=64, architecture=member.architecture)
-        network.classifier.weight.data *= 20  # so that scores differ from box to box
+        weights = random_weights(classifier_shapes(member.architecture, 4), seed)
+        weights["classifier.weight"] *= 20  # so that scores differ from box to box
+        weights["classifier.bias"][:] = 0
         paths.append(folder / f"{seed}.safetensors")
-        save_file(network.state_dict(), paths[-1])
+        save_file(weights, paths[-1])
     return paths
 
 
 def load_network(bundle: Bundle, member: Member) -> GoogLeNet:
     """A member's network in PyTorch."""
+    from detector.models.googlenet import make_googlenet
+
     weights = bundle.classifier_weights(member)
     return make_googlenet(weights, member.architecture, member.warp.crop_size)
