@@ -3,10 +3,9 @@
 #   docker build --tag detector .
 #   docker run --rm --read-only --tmpfs /tmp --publish 8000:8000 detector
 #
-# torch is the CUDA build, most of the image's size. For machines without a GPU name the index
-# that has torch's CPU builds:
+# The networks run on the processor, by OpenVINO. For a GPU, install PyTorch as well (several GB):
 #
-#   docker build --tag detector --build-arg TORCH_INDEX=URL .
+#   docker build --tag detector --build-arg EXTRAS=serve,torch .
 #
 # The other commands are inside as well:
 #
@@ -16,19 +15,16 @@
 FROM python:3.11-slim AS python
 
 FROM python AS build
-ARG TORCH_INDEX=""
+ARG EXTRAS=serve
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY constraints.txt ./
 RUN python -m venv --without-pip /opt/detector \
     && pip install --constraint constraints.txt hatchling
-# A layer of its own, which a change of the code leaves alone. Of another index nothing but the pair
-# is taken; what the pair needs comes with the rest.
-RUN pip --python /opt/detector install --constraint constraints.txt \
-        ${TORCH_INDEX:+--no-deps --index-url "$TORCH_INDEX"} torch torchvision
 COPY . .
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /dist . \
-    && pip --python /opt/detector install --constraint constraints.txt /dist/*.whl \
+    && pip --python /opt/detector install --constraint constraints.txt \
+        "$(echo /dist/*.whl)[$EXTRAS]" \
     && pip --python /opt/detector check
 # A second OpenCV would overwrite files of the one that has selective search.
 RUN ["/opt/detector/bin/python", "-c", \
