@@ -68,7 +68,7 @@ class Outputs:
             images: The images, without links.
             protected: Other files that the run reads, without links.
         """
-        used: dict[Path, str] = {}  # what is written, by path
+        used: dict[Path, str] = {}  # paths, with what will be written there
         for option, path in self._files():
             if not path.name:
                 raise SettingsError(f"{option} {path}: must name a file or folder of its own")
@@ -135,7 +135,7 @@ def _check_drawings(folder: Path, inputs: Sequence[Input], files_to_keep: Collec
         raise SettingsError(f"--visualize {folder}: is a file, but must be a folder")
     _check_writable("--visualize", folder)
 
-    names: dict[Path, str] = {}  # image names by drawing
+    names: dict[Path, str] = {}  # drawings, with the name of their image
     for name, _ in inputs:
         path = drawing_path(folder, name)
         if path.resolve() in files_to_keep:

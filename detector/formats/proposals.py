@@ -71,7 +71,7 @@ class _Line(NamedTuple):
 
 
 class ProposalsFile:
-    """A file of proposals, of which one image at a time is in memory.
+    """A file of proposals that is read one image at a time, so that any size fits in memory.
 
     Args:
         path: The file. It stays open until the object is deleted.

@@ -1,3 +1,5 @@
+"""Finding the images of a run."""
+
 from __future__ import annotations
 
 import os
@@ -11,6 +13,7 @@ from detector.errors import FormatError, SettingsError
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
+    """Make two folders of empty image files, and files that are not images."""
     for name in [
         "one/b.JPG", "one/a.png", "one/sub/c.webp", "one/notes.txt", "one/.hidden.png",
         "one/.cache/d.png", "two/a.png", "two/odd[1].gif",
@@ -22,32 +25,33 @@ def tree(tmp_path: Path) -> Path:
 
 
 def names(*patterns: Path | str, exclude: list[Path] | None = None) -> list[str]:
-    found = find_images([str(pattern) for pattern in patterns], exclude=exclude or [])
-    assert all(isinstance(path, Path) and path.is_file() for _, path in found)
-    return [name for name, _ in found]
+    """Return the names of the images that patterns match."""
+    inputs = find_images([str(pattern) for pattern in patterns], exclude=exclude or [])
+    assert all(isinstance(path, Path) and path.is_file() for _, path in inputs)
+    return [name for name, _ in inputs]
 
 
-def test_folder_is_searched_for_images(tree: Path) -> None:
+def test_folders_are_searched_for_images(tree: Path) -> None:
     assert names(tree / "one") == ["a.png", "b.JPG", "sub/c.webp"]
 
 
-def test_names_are_relative_to_what_all_have_in_common(tree: Path) -> None:
+def test_names_are_relative_to_the_common_parent(tree: Path) -> None:
     expected = ["one/a.png", "one/b.JPG", "one/sub/c.webp", "two/a.png", "two/odd[1].gif"]
     assert names(tree / "one", tree / "two") == expected
     assert names(tree / "two" / "a.png", tree / "one" / "a.png") == ["one/a.png", "two/a.png"]
 
 
-def test_file_is_taken_whatever_its_suffix(tree: Path) -> None:
+def test_named_files_may_have_any_suffix(tree: Path) -> None:
     assert names(tree / "one" / "notes.txt") == ["notes.txt"]
 
 
 def test_globs(tree: Path) -> None:
     assert names(tree / "*" / "a.png") == ["one/a.png", "two/a.png"]
     assert names(tree / "**" / "*.webp") == ["one/sub/c.webp"]
-    assert names(tree / "one" / "**" / "*.webp") == ["sub/c.webp"], "whatever else it may match"
+    assert names(tree / "one" / "**" / "*.webp") == ["sub/c.webp"], "relative to the fixed part"
 
 
-def test_name_that_looks_like_a_glob_is_a_name(tree: Path) -> None:
+def test_an_existing_file_is_not_a_glob(tree: Path) -> None:
     assert names(tree / "two" / "odd[1].gif") == ["odd[1].gif"]
 
 
@@ -57,11 +61,11 @@ def test_lists(tree: Path) -> None:
     assert names(f"@{file}") == ["one/a.png", "two/a.png", "two/odd[1].gif"]
 
 
-def test_each_image_once(tree: Path) -> None:
+def test_each_image_is_found_once(tree: Path) -> None:
     assert names(tree / "two", tree / "two" / "a.png") == ["a.png", "odd[1].gif"]
 
 
-def test_folders_can_be_left_out(tree: Path) -> None:
+def test_folders_can_be_excluded(tree: Path) -> None:
     sub = [tree / "one" / "sub"]
     assert names(tree / "one", exclude=sub) == ["a.png", "b.JPG"]
     globs = [tree / "one" / "**" / f"*.{suffix}" for suffix in ("png", "webp")]
@@ -75,7 +79,7 @@ def test_drawings_among_the_images_are_refused(tree: Path, pattern: str) -> None
         names(tree / pattern, exclude=[tree / "one"])
 
 
-def test_what_is_named_is_not_left_out(tree: Path) -> None:
+def test_named_files_and_folders_are_not_excluded(tree: Path) -> None:
     files = [tree / "one" / "a.png", tree / "two" / "a.png"]
     assert names(*files, exclude=[tree]) == ["one/a.png", "two/a.png"]
     assert names(files[0], exclude=[tree / "one"]) == ["a.png"]
@@ -87,17 +91,17 @@ def test_links_to_folders_are_followed(tree: Path) -> None:
     assert names(tree / "two") == ["a.png", "more/c.webp", "odd[1].gif"]
 
 
-def test_link_to_a_parent_ends(tree: Path) -> None:
+def test_links_to_a_parent_are_not_followed(tree: Path) -> None:
     (tree / "two" / "round").symlink_to(tree / "two")
     assert names(tree / "two") == ["a.png", "odd[1].gif"]
     (tree / "one" / "sub" / "across").symlink_to(tree / "two")
     (tree / "two" / "back").symlink_to(tree / "one")
-    found = names(tree / "one")
-    assert "sub/across/a.png" in found
-    assert len(found) == len(set(found)) < 10
+    inputs = names(tree / "one")
+    assert "sub/across/a.png" in inputs
+    assert len(inputs) == len(set(inputs)) < 10
 
 
-def test_name_that_is_not_utf8(tmp_path: Path) -> None:
+def test_names_need_not_be_utf8(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     (tmp_path / name).touch()
     assert names(tmp_path) == [name]
@@ -111,12 +115,12 @@ def test_name_that_is_not_utf8(tmp_path: Path) -> None:
         ("empty", "no image in .*empty: suffixes are .bmp, .dib"),
     ],
 )
-def test_nothing_found(tree: Path, pattern: str, message: str) -> None:
+def test_patterns_without_images_are_refused(tree: Path, pattern: str, message: str) -> None:
     (tree / "empty").mkdir()
     with pytest.raises(SettingsError, match=message):
         find_images([str(tree / pattern)])
 
 
-def test_absent_list(tree: Path) -> None:
+def test_missing_lists_are_refused(tree: Path) -> None:
     with pytest.raises(FormatError, match=r"absent.txt: the list of images cannot be read"):
         find_images([f"@{tree / 'absent.txt'}"])

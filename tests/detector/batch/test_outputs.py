@@ -1,3 +1,5 @@
+"""Checks of the files that a run writes."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,6 +13,7 @@ from detector.errors import SettingsError
 
 @pytest.fixture
 def inputs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> list[Input]:
+    """Change to a folder with photos, a file and a folder of other files; return the photos."""
     monkeypatch.chdir(photos.parent)
     Path("a_file").touch()
     Path("taken").mkdir()
@@ -43,13 +46,15 @@ OUT = Path("dets.json")
         pytest.param(
             Outputs(OUT, proposals=Path("taken")),
             "out taken: is a folder",
-            id="folder too",
+            id="a folder for proposals",
         ),
         pytest.param(
             Outputs(Path("a_file"), "yolo"), "--out a_file: is a file, but yolo makes", id="file"
         ),
         pytest.param(
-            Outputs(Path("taken"), "voc"), "--out taken: is a folder with other files", id="others'"
+            Outputs(Path("taken"), "voc"),
+            "--out taken: is a folder with other files",
+            id="foreign files",
         ),
         pytest.param(
             Outputs(OUT, proposals=Path("dets.json.journal")),
@@ -59,7 +64,7 @@ OUT = Path("dets.json")
         pytest.param(
             Outputs(Path("x/../a_file"), protected=(Path("a_file"),)),
             "--out x/../a_file: would overwrite a file that the run reads",
-            id="what is read",
+            id="a file that is read",
         ),
         pytest.param(
             Outputs(OUT, drawings=Path("a_file")),
@@ -73,9 +78,7 @@ OUT = Path("dets.json")
         ),
     ],
 )
-def test_what_cannot_be_written_is_refused(
-    inputs: list[Input], outputs: Outputs, message: str
-) -> None:
+def test_bad_outputs_are_refused(inputs: list[Input], outputs: Outputs, message: str) -> None:
     Path("photos", "e.jpg").touch()
     with pytest.raises(SettingsError, match=message):
         outputs.check(find_images(["photos"]))
@@ -93,7 +96,7 @@ def test_what_cannot_be_written_is_refused(
         ),
     ],
 )
-def test_what_can_be_written(inputs: list[Input], outputs: Outputs) -> None:
+def test_good_outputs_are_accepted(inputs: list[Input], outputs: Outputs) -> None:
     outputs.check(inputs)
 
 

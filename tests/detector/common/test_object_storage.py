@@ -1,4 +1,4 @@
-"""Object storage, on a server of moto's that speaks S3 over HTTP."""
+"""Object storage, with moto's S3 server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from detector.images import load
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    """The address of an empty S3 server on loopback, which this process's environment names."""
+    """Start an empty S3 server, point the environment to it, and return its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -41,7 +41,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bucket(server: str, photos: Path) -> Iterator[str]:
-    """The photos in a bucket, beside files that are none."""
+    """Put the photos into a bucket, beside files that are not images, and return its URI."""
     client = boto3.client("s3", endpoint_url=server)
     client.create_bucket(Bucket="album")
     for file in photos.rglob("*.png"):
@@ -55,30 +55,32 @@ def bucket(server: str, photos: Path) -> Iterator[str]:
     client.delete_bucket(Bucket="album")
 
 
-def test_folder_in_a_bucket_is_searched(bucket: str) -> None:
-    found = find_images([f"{bucket}/holidays"])
-    assert [name for name, _ in found] == ["a.png", "b c é.png", "more/d.png"]
-    assert str(found[0].path) == "s3://album/holidays/a.png"
-    both = find_images([f"{bucket}/holidays/more/", f"{bucket}/other/e.png"])
-    assert [name for name, _ in both] == ["holidays/more/d.png", "other/e.png"]
+def test_folders_in_a_bucket_are_searched(bucket: str) -> None:
+    inputs = find_images([f"{bucket}/holidays"])
+    assert [name for name, _ in inputs] == ["a.png", "b c é.png", "more/d.png"]
+    assert str(inputs[0].path) == "s3://album/holidays/a.png"
+
+    inputs = find_images([f"{bucket}/holidays/more/", f"{bucket}/other/e.png"])
+    assert [name for name, _ in inputs] == ["holidays/more/d.png", "other/e.png"]
     assert [name for name, _ in find_images([f"{bucket}/holidays/notes.txt"])] == ["notes.txt"]
 
 
-def test_same_bytes_as_from_the_disk(
+def test_results_equal_those_from_the_disk(
     tiny_detector: Detector, bucket: str, photos: Path, tmp_path: Path
 ) -> None:
-    engine = LocalExecutor(tiny_detector)
+    executor = LocalExecutor(tiny_detector)
     outputs = [tmp_path / name for name in ("stored.json", "disk.json")]
-    for place, output in zip([f"{bucket}/holidays", str(photos)], outputs, strict=True):
+    for pattern, output in zip([f"{bucket}/holidays", str(photos)], outputs, strict=True):
         drawings = output.with_suffix(".drawings")
-        run(engine, find_images([place]), Outputs(output, drawings=drawings))
+        run(executor, find_images([pattern]), Outputs(output, drawings=drawings))
         assert (drawings / "more" / "d.png.jpg").exists()
+
     assert outputs[0].read_bytes() == outputs[1].read_bytes()
-    again = run(engine, find_images([f"{bucket}/holidays"]), Outputs(outputs[0]))
+    again = run(executor, find_images([f"{bucket}/holidays"]), Outputs(outputs[0]))
     assert (again.computed, again.resumed) == (0, 3)
 
 
-def test_what_is_not_there_is_named(bucket: str) -> None:
+def test_errors_name_the_missing_file_or_folder(bucket: str) -> None:
     with pytest.raises(UnreadableImage, match=r"s3://album/holidays/x\.png: cannot be read"):
         load(StoredFile(bucket, "album/holidays/x.png"))
     with pytest.raises(SettingsError, match=r"s3://album/nowhere: cannot be listed"):
@@ -91,6 +93,6 @@ def test_what_is_not_there_is_named(bucket: str) -> None:
         find_images([f"{bucket}/texts"])
 
 
-def test_stored_and_local_files_do_not_mix(bucket: str, photos: Path) -> None:
+def test_stored_and_local_files_cannot_be_mixed(bucket: str, photos: Path) -> None:
     with pytest.raises(SettingsError, match="either all images are in object storage, or none"):
         find_images([f"{bucket}/holidays", str(photos)])

@@ -1,3 +1,5 @@
+"""Reading ground truth in COCO's format."""
+
 from __future__ import annotations
 
 import copy
@@ -36,25 +38,26 @@ TRUTH: dict[str, Any] = {
 
 
 def read(folder: Path, content: Any) -> GroundTruth:
+    """Write bytes or JSON to a file and read it."""
     path = folder / "instances.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
     return coco.read(path)
 
 
-def changed(key: str, number: int = 0, **values: Any) -> dict[str, Any]:
-    """The truth with another item; the value `...` leaves a key out."""
+def truth_with(key: str, number: int = 0, **values: Any) -> dict[str, Any]:
+    """Return the truth with other values in an item; the value `...` removes the key."""
     content = copy.deepcopy(TRUTH)
     item = content[key][number] | values
     content[key][number] = {name: value for name, value in item.items() if value is not ...}
     return content
 
 
-def test_an_empty_data_set(tmp_path: Path) -> None:
+def test_a_data_set_may_be_empty(tmp_path: Path) -> None:
     truth = read(tmp_path, EMPTY)
     assert (truth.classes, truth.images) == ({}, ())
 
 
-def test_an_image_without_objects(tmp_path: Path) -> None:
+def test_images_may_have_no_objects(tmp_path: Path) -> None:
     truth = read(tmp_path, TRUTH | {"annotations": []})
     assert [image.boxes.shape for image in truth.images] == [(0, 4), (0, 4)]
     assert [image.labels.shape for image in truth.images] == [(0,), (0,)]
@@ -86,7 +89,7 @@ def test_images_and_their_objects_keep_the_order_of_the_file(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("content", "message"),
     [
         pytest.param(b"", "not JSON", id="empty"),
         pytest.param(b"{", "not JSON", id="cut off"),
@@ -94,30 +97,38 @@ def test_images_and_their_objects_keep_the_order_of_the_file(tmp_path: Path) -> 
         pytest.param([], 'needs a list "images"', id="a list of results"),
         pytest.param({"images": []}, 'needs a list "annotations"', id="no annotations"),
         pytest.param(EMPTY | {"categories": {}}, 'needs a list "categories"', id="classes by name"),
-        pytest.param(changed("images", id=...), "each image needs an id", id="no image's id"),
-        pytest.param(changed("categories", name=...), r"KeyError\('name'\)", id="no class's name"),
-        pytest.param(EMPTY | {"images": [5]}, "each image needs", id="a number for an image"),
-        pytest.param(changed("images", id=2), "two images have the same id", id="one id twice"),
-        pytest.param(changed("categories", id=1), "two categories", id="one class's id twice"),
+        pytest.param(truth_with("images", id=...), "each image needs an id", id="no image's id"),
         pytest.param(
-            changed("categories", name="person"), "two categories", id="one class's name twice"
+            truth_with("categories", name=...), r"KeyError\('name'\)", id="no class's name"
         ),
-        pytest.param(changed("images", file_name=...), "image 9 lacks 'file_name'", id="no file"),
-        pytest.param(changed("images", 1, width=...), "image 2 lacks 'width'", id="no width"),
-        pytest.param(changed("images", 1, file_name=5), "image 2: file_name", id="a number's file"),
-        pytest.param(changed("images", 1, height="30"), "image 2: .*height", id="a text's height"),
+        pytest.param(EMPTY | {"images": [5]}, "each image needs", id="a number for an image"),
+        pytest.param(truth_with("images", id=2), "two images have the same id", id="one id twice"),
+        pytest.param(truth_with("categories", id=1), "two categories", id="one class's id twice"),
         pytest.param(
-            changed("annotations", 1, image_id=7),
+            truth_with("categories", name="person"), "two categories", id="one class's name twice"
+        ),
+        pytest.param(
+            truth_with("images", file_name=...), "image 9 lacks 'file_name'", id="no file"
+        ),
+        pytest.param(truth_with("images", 1, width=...), "image 2 lacks 'width'", id="no width"),
+        pytest.param(
+            truth_with("images", 1, file_name=5), "image 2: file_name", id="a number's file"
+        ),
+        pytest.param(
+            truth_with("images", 1, height="30"), "image 2: .*height", id="a text's height"
+        ),
+        pytest.param(
+            truth_with("annotations", 1, image_id=7),
             r"annotations\[1\]: unknown image_id 7",
             id="an unknown image",
         ),
         pytest.param(
-            changed("annotations", 2, category_id=2),
+            truth_with("annotations", 2, category_id=2),
             r"annotations\[2\]: unknown category_id 2",
             id="an unknown class",
         ),
         pytest.param(
-            changed("annotations", bbox=...),
+            truth_with("annotations", bbox=...),
             r"annotations\[0\]: needs .*KeyError\('bbox'\)",
             id="no box",
         ),
@@ -125,54 +136,55 @@ def test_images_and_their_objects_keep_the_order_of_the_file(tmp_path: Path) -> 
             TRUTH | {"annotations": [5]}, r"annotations\[0\]: needs", id="a number for an object"
         ),
         pytest.param(
-            changed("annotations", bbox=[1, 2, 3]), r"annotations\[0\]: needs", id="half a box"
+            truth_with("annotations", bbox=[1, 2, 3]), r"annotations\[0\]: needs", id="half a box"
         ),
         pytest.param(
-            changed("annotations", bbox=[1, 2, 3, 10**400]),
+            truth_with("annotations", bbox=[1, 2, 3, 10**400]),
             r"annotations\[0\]: needs",
             id="an enormous box",
         ),
         pytest.param(
-            changed("annotations", 1, bbox=[1, 2, 0, 4]),
+            truth_with("annotations", 1, bbox=[1, 2, 0, 4]),
             r"annotations\[1\]: bbox \[1, 2, 0, 4\] must have",
             id="no width of a box",
         ),
         pytest.param(
-            changed("annotations", 1, bbox=[1, 2, 3, -4]),
+            truth_with("annotations", 1, bbox=[1, 2, 3, -4]),
             r"annotations\[1\]: bbox",
             id="a negative height",
         ),
         pytest.param(
-            changed("annotations", 1, bbox=[1, 2, 3, float("nan")]),
+            truth_with("annotations", 1, bbox=[1, 2, 3, float("nan")]),
             r"annotations\[1\]: bbox",
             id="nan for a height",
         ),
         pytest.param(
-            changed("annotations", 1, bbox=[float("nan"), 2, 3, 4]),
+            truth_with("annotations", 1, bbox=[float("nan"), 2, 3, 4]),
             r"annotations\[1\]: bbox",
             id="nan for x",
         ),
         pytest.param(
-            changed("annotations", 1, bbox=[1, 2, float("inf"), 4]),
+            truth_with("annotations", 1, bbox=[1, 2, float("inf"), 4]),
             r"annotations\[1\]: bbox",
             id="an infinite width",
         ),
     ],
 )
-def test_the_first_wrong_item_is_named(content: Any, problem: str, tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=problem) as caught:
+def test_the_first_wrong_item_is_named(content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=message) as caught:
         read(tmp_path, content)
     assert caught.value.file == str(tmp_path / "instances.json")
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."], ids=["missing", "a folder"])
-def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read"):
         coco.read(tmp_path / name)
 
 
 @st.composite
 def truths(draw: st.DrawFn) -> dict[str, Any]:
+    """Draw the JSON of a correct annotation file."""
     numbers = st.integers(0, 10**6)
     images = draw(st.lists(numbers, unique=True, max_size=4))
     classes = draw(st.lists(numbers, unique=True, min_size=1, max_size=4))
@@ -201,15 +213,15 @@ def truths(draw: st.DrawFn) -> dict[str, Any]:
 
 @given(truths())
 @settings(max_examples=50)
-def test_the_same_as_pycocotools_reads(content: dict[str, Any]) -> None:
+def test_pycocotools_reads_the_same(content: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        mine = read(Path(folder), content)
-        theirs = COCO(str(Path(folder) / "instances.json"))
-    assert list(mine.classes.values()) == sorted(theirs.getCatIds())
-    numbers = list(mine.classes.values())
-    for image, item in zip(mine.images, content["images"], strict=True):
-        expected = theirs.loadAnns(theirs.getAnnIds(imgIds=[item["id"]]))
-        assert image.file == theirs.loadImgs([item["id"]])[0]["file_name"]
+        truth = read(Path(folder), content)
+        reference = COCO(str(Path(folder) / "instances.json"))
+    assert list(truth.classes.values()) == sorted(reference.getCatIds())
+    numbers = list(truth.classes.values())
+    for image, item in zip(truth.images, content["images"], strict=True):
+        expected = reference.loadAnns(reference.getAnnIds(imgIds=[item["id"]]))
+        assert image.file == reference.loadImgs([item["id"]])[0]["file_name"]
         assert [numbers[label] for label in image.labels] == [a["category_id"] for a in expected]
         x, y, width, height = np.array([a["bbox"] for a in expected]).reshape(-1, 4).T
         np.testing.assert_array_equal(image.boxes, np.stack([x, y, x + width, y + height], axis=1))
@@ -234,7 +246,8 @@ KEYS = st.sampled_from(
 )
 
 
-def outcome(folder: Path, content: Any) -> GroundTruth | FormatError:
+def read_or_error(folder: Path, content: Any) -> GroundTruth | FormatError:
+    """Return the ground truth of a file, or the error of reading it."""
     try:
         return read(folder, content)
     except FormatError as error:
@@ -246,9 +259,10 @@ def outcome(folder: Path, content: Any) -> GroundTruth | FormatError:
 @example(("annotations", "bbox"), "1234")
 @example(("images", "id"), [])
 @example(("categories", "name"), [])
-def test_any_value_is_read_or_refused(place: tuple[str, str], value: Any) -> None:
+def test_any_value_is_read_or_refused(key: tuple[str, str], value: Any) -> None:
+    items, name = key
     with tempfile.TemporaryDirectory() as folder:
-        result = outcome(Path(folder), changed(place[0], 0, **{place[1]: value}))
+        result = read_or_error(Path(folder), truth_with(items, 0, **{name: value}))
     if isinstance(result, GroundTruth):
         for image in result.images:
             assert isinstance(image.file, str)

@@ -1,3 +1,5 @@
+"""Writing submissions to ILSVRC DET, and the numbers of its classes."""
+
 from __future__ import annotations
 
 import csv
@@ -20,12 +22,14 @@ BOAT = Detection("boat", 0.05, (0.0, 0.0, 500.0, 375.0))
 LIST = ImageList({"ILSVRC2012_val_00000007": 7, "a.jpg": 12}, {}, "val.txt")
 
 
-def written(path: Path, records: list[Entry | Failure], header: Header = HEADER) -> str:
+def write_and_read(path: Path, records: list[Entry | Failure], header: Header = HEADER) -> str:
+    """Write records to a file and return its text."""
     ilsvrc.write(path, header, records, LIST)
     return path.read_text(encoding="utf-8")
 
 
-def table() -> list[dict[str, str]]:
+def read_class_table() -> list[dict[str, str]]:
+    """Return the rows of the table of classes."""
     with open(CLASS_TABLE, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -33,13 +37,13 @@ def table() -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("records", "lines"),
     [
-        pytest.param([], "", id="nothing"),
+        pytest.param([], "", id="no images"),
         pytest.param([Failure("a.jpg", "empty-image", "is empty")], "", id="a failure"),
         pytest.param([Entry("a.jpg", 500, 375, {}, ())], "", id="an image without objects"),
         pytest.param(
             [Entry("a.jpg", 500, 375, {}, (DOG,))],
             "12 58 0.931204 48 240 194 370\n",
-            id="pixels from 0 on, the last one inclusive",
+            id="0-based pixels, inclusive",
         ),
         pytest.param(
             [Entry("val/ILSVRC2012_val_00000007.JPEG", 500, 375, {}, (DOG,))],
@@ -48,18 +52,20 @@ def table() -> list[dict[str, str]]:
         ),
     ],
 )
-def test_a_detection_a_line(records: list[Entry | Failure], lines: str, tmp_path: Path) -> None:
-    assert written(tmp_path / "out.txt", records) == lines
+def test_each_detection_is_a_line(
+    records: list[Entry | Failure], lines: str, tmp_path: Path
+) -> None:
+    assert write_and_read(tmp_path / "out.txt", records) == lines
 
 
-def test_classes_that_det_has_not_are_left_out(tmp_path: Path) -> None:
+def test_classes_that_det_lacks_are_left_out(tmp_path: Path) -> None:
     assert "boat" not in ilsvrc.class_numbers()
-    found = (BOAT, DOG)
-    lines = written(tmp_path / "out.txt", [Entry("a.jpg", 500, 375, {}, found)])
+    detections = (BOAT, DOG)
+    lines = write_and_read(tmp_path / "out.txt", [Entry("a.jpg", 500, 375, {}, detections)])
     assert lines == "12 58 0.931204 48 240 194 370\n"
 
 
-def test_a_bundle_without_any_of_det_s_classes_is_refused() -> None:
+def test_a_bundle_without_det_classes_is_refused() -> None:
     ids = ImageList.from_files(["a.jpg"])
     with pytest.raises(SettingsError, match=r"boat, unicorn.*200"):
         ilsvrc.check(["a.jpg"], ["boat", "unicorn"], ids)
@@ -68,9 +74,9 @@ def test_a_bundle_without_any_of_det_s_classes_is_refused() -> None:
         ilsvrc.check(["b.jpg"], ["dog"], ids)
 
 
-def test_images_that_the_list_lacks(tmp_path: Path) -> None:
+def test_images_that_the_list_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"^val\.txt: has no image b\.jpg$"):
-        written(tmp_path / "out.txt", [Entry("b.jpg", 500, 375, {}, (DOG,))])
+        write_and_read(tmp_path / "out.txt", [Entry("b.jpg", 500, 375, {}, (DOG,))])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -79,26 +85,31 @@ SPAN = st.tuples(st.integers(0, 20_000), st.integers(1, 20_000))
 
 @given(SPAN, SPAN)
 @settings(max_examples=50)
-def test_boxes_are_found_again(
+def test_boxes_can_be_recovered(
     tmp_path_factory: pytest.TempPathFactory, columns: tuple[int, int], rows: tuple[int, int]
 ) -> None:
-    (x, width), (y, height) = columns, rows
-    found = Detection("dog", 0.5, (float(x), float(y), float(x + width), float(y + height)))
+    x, width = columns
+    y, height = rows
+    detection = Detection("dog", 0.5, (float(x), float(y), float(x + width), float(y + height)))
     path = tmp_path_factory.mktemp("ilsvrc") / "out.txt"
-    line = written(path, [Entry("a.jpg", 40_000, 40_000, {}, (found,))])
+    line = write_and_read(path, [Entry("a.jpg", 40_000, 40_000, {}, (detection,))])
     x1, y1, x2, y2 = map(int, line.split()[3:])
     assert (x1, y1) == (x, y)
     assert (x2 - x1 + 1, y2 - y1 + 1) == (width, height)
 
 
 def test_det_has_200_classes_numbered_from_1() -> None:
-    assert [int(row["det_id"]) for row in table()] == list(range(1, 201))
-    assert len({row["wnid"] for row in table()}) == len({row["det_name"] for row in table()}) == 200
+    assert [int(row["det_id"]) for row in read_class_table()] == list(range(1, 201))
+    assert (
+        len({row["wnid"] for row in read_class_table()})
+        == len({row["det_name"] for row in read_class_table()})
+        == 200
+    )
 
 
-def test_every_name_and_synset_of_det_has_its_number() -> None:
+def test_names_and_synsets_have_their_class_number() -> None:
     numbers = ilsvrc.class_numbers()
-    for row in table():
+    for row in read_class_table():
         assert numbers[row["det_name"]] == int(row["det_id"])
         assert numbers[row["wnid"]] == int(row["det_id"])
 
@@ -114,6 +125,6 @@ def test_every_name_and_synset_of_det_has_its_number() -> None:
         pytest.param("cell phone", "", id="coco, not in det"),
     ],
 )
-def test_names_of_other_data_sets(name: str, det_name: str) -> None:
-    by_number = {int(row["det_id"]): row["det_name"] for row in table()}
+def test_names_of_other_data_sets_are_known(name: str, det_name: str) -> None:
+    by_number = {int(row["det_id"]): row["det_name"] for row in read_class_table()}
     assert by_number.get(ilsvrc.class_numbers().get(name, 0), "") == det_name

@@ -1,3 +1,5 @@
+"""Ids of images and classes: from annotation files, from lists, and by counting."""
+
 from __future__ import annotations
 
 import json
@@ -24,7 +26,8 @@ COCO = {
 }
 
 
-def coco_list(folder: Path, content: Any = COCO) -> ImageList:
+def read_coco_list(folder: Path, content: Any = COCO) -> ImageList:
+    """Write JSON to an annotation file and read it."""
     path = folder / "instances.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     return ImageList.read(path)
@@ -34,7 +37,7 @@ def coco_list(folder: Path, content: Any = COCO) -> ImageList:
     ("file", "number"),
     [
         pytest.param("000139.jpg", 139, id="its name"),
-        pytest.param("photos/000139.jpg", 139, id="in a folder that the list has not"),
+        pytest.param("photos/000139.jpg", 139, id="in a folder that the list lacks"),
         pytest.param("val/000007.jpg", 7, id="its path"),
         pytest.param("000007.jpg", 7, id="without the list's folder"),
         pytest.param("north/1.jpg", 1, id="one of two with the same name"),
@@ -42,19 +45,19 @@ def coco_list(folder: Path, content: Any = COCO) -> ImageList:
     ],
 )
 def test_ids_from_an_annotation_file(file: str, number: int, tmp_path: Path) -> None:
-    assert coco_list(tmp_path).image_id(file) == number
+    assert read_coco_list(tmp_path).image_id(file) == number
 
 
 @pytest.mark.parametrize("file", ["000140.jpg", "000139.png", "1.jpg", "east/1.jpg"])
-def test_images_that_an_annotation_file_lacks(file: str, tmp_path: Path) -> None:
+def test_images_that_an_annotation_file_lacks_are_refused(file: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=f"has no image {file}$") as caught:
-        coco_list(tmp_path).image_id(file)
+        read_coco_list(tmp_path).image_id(file)
     assert caught.value.file == str(tmp_path / "instances.json")
 
 
 def test_classes_of_an_annotation_file(tmp_path: Path) -> None:
-    assert coco_list(tmp_path).class_ids == {"person": 1, "dog": 18}
-    assert coco_list(tmp_path, {"images": []}).class_ids == {}
+    assert read_coco_list(tmp_path).class_ids == {"person": 1, "dog": 18}
+    assert read_coco_list(tmp_path, {"images": []}).class_ids == {}
 
 
 @pytest.mark.parametrize(
@@ -73,17 +76,17 @@ def test_classes_of_an_annotation_file(tmp_path: Path) -> None:
 def test_ids_from_lines(text: str, ids: dict[str, int], tmp_path: Path) -> None:
     path = tmp_path / "val.txt"
     path.write_bytes(text.encode())
-    found = ImageList.read(path)
-    assert found.image_ids == ids
-    assert found.class_ids == {}
-    assert found.source == str(path)
+    image_list = ImageList.read(path)
+    assert image_list.image_ids == ids
+    assert image_list.class_ids == {}
+    assert image_list.source == str(path)
     for name, number in ids.items():
-        assert found.image_id(name) == number
-        assert found.image_id(f"{name}.JPEG") == number
+        assert image_list.image_id(name) == number
+        assert image_list.image_id(f"{name}.JPEG") == number
 
 
 @pytest.mark.parametrize("file", ["a/b.c.JPEG", "b.c.JPEG", "x/y/b.c.png", "b.c"])
-def test_lines_name_images_with_or_without_suffix(file: str, tmp_path: Path) -> None:
+def test_images_are_found_without_folder_and_suffix(file: str, tmp_path: Path) -> None:
     path = tmp_path / "val.txt"
     path.write_text("b.c 5\n", encoding="utf-8")
     assert ImageList.read(path).image_id(file) == 5
@@ -121,15 +124,15 @@ def test_broken_lines_are_named(text: str, line: int, tmp_path: Path) -> None:
         pytest.param({"images": [], "categories": None}, id="null for categories"),
     ],
 )
-def test_what_is_no_annotation_file(content: Any, tmp_path: Path) -> None:
+def test_other_json_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="not a COCO annotation file") as caught:
-        coco_list(tmp_path, content)
+        read_coco_list(tmp_path, content)
     assert caught.value.file == str(tmp_path / "instances.json")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.json"])
 @pytest.mark.parametrize("content", [None, b"caf\xe9 1\n"], ids=["missing", "not UTF-8"])
-def test_files_that_cannot_be_read(content: bytes | None, name: str, tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(content: bytes | None, name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -139,12 +142,12 @@ def test_files_that_cannot_be_read(content: bytes | None, name: str, tmp_path: P
 
 
 @given(st.lists(FILE_NAMES.map(lambda name: f"{name}.jpg"), unique=True))
-def test_counted_ids_follow_the_order_of_the_files(files: list[str]) -> None:
-    counted = ImageList.from_files(files)
-    assert [counted.image_id(file) for file in files] == list(range(1, len(files) + 1))
-    assert counted.class_ids == {}
+def test_files_are_counted_in_their_order(files: list[str]) -> None:
+    image_list = ImageList.from_files(files)
+    assert [image_list.image_id(file) for file in files] == list(range(1, len(files) + 1))
+    assert image_list.class_ids == {}
 
 
-def test_a_run_s_images_lack_another() -> None:
+def test_other_images_than_those_of_the_run_are_refused() -> None:
     with pytest.raises(FormatError, match=r"^the images of this run: has no image c\.jpg$"):
         ImageList.from_files(["a.jpg", "a/b.jpg"]).image_id("c.jpg")

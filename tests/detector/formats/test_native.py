@@ -1,3 +1,5 @@
+"""Writing and reading `dets.json`."""
+
 from __future__ import annotations
 
 import json
@@ -63,7 +65,8 @@ JSON = st.recursive(
 )
 
 
-def written(path: Path, records: list[Entry | Failure]) -> bytes:
+def write_and_read(path: Path, records: list[Entry | Failure]) -> bytes:
+    """Write records to a file and return its bytes."""
     native.write(path, HEADER, records, NO_IDS)
     return path.read_bytes()
 
@@ -71,16 +74,16 @@ def written(path: Path, records: list[Entry | Failure]) -> bytes:
 @pytest.mark.parametrize(
     ("records", "images", "failed"),
     [
-        pytest.param([], [], [], id="nothing"),
+        pytest.param([], [], [], id="no images"),
         pytest.param([FAILURE], [], [FAILURE], id="failures only"),
         pytest.param([BARE], [BARE], [], id="an image without objects"),
         pytest.param([FULL, FAILURE, BARE], [FULL, BARE], [FAILURE], id="both kinds"),
     ],
 )
-def test_the_file_is_as_its_description_says(
+def test_the_file_follows_its_description(
     records: list[Entry | Failure], images: list[Entry], failed: list[Failure], tmp_path: Path
 ) -> None:
-    assert json.loads(written(tmp_path / "dets.json", records)) == {
+    assert json.loads(write_and_read(tmp_path / "dets.json", records)) == {
         "format": "detections/1",
         "bundle": {"name": "voc20", "sha256": "1a2b"},
         "settings": {"detections": {"nms_iou": 0.3}},
@@ -90,7 +93,7 @@ def test_the_file_is_as_its_description_says(
     }
 
 
-def test_an_entry_and_a_failure_in_json() -> None:
+def test_entries_and_failures_as_json() -> None:
     assert FULL.to_json() == {
         "file": "a/b.jpg",
         "width": 500,
@@ -108,31 +111,32 @@ def test_an_entry_and_a_failure_in_json() -> None:
     }
 
 
-def test_an_image_a_line(tmp_path: Path) -> None:
-    lines = written(tmp_path / "dets.json", [FULL, BARE]).splitlines()
+def test_each_image_is_a_line(tmp_path: Path) -> None:
+    lines = write_and_read(tmp_path / "dets.json", [FULL, BARE]).splitlines()
     assert [json.loads(line.rstrip(b","))["file"] for line in lines[2:4]] == ["a/b.jpg", "c.jpg"]
 
 
 @given(st.lists(ENTRIES, max_size=3))
 @example([])
 @settings(max_examples=50)
-def test_what_is_written_is_read(entries: list[Entry]) -> None:
+def test_written_files_are_read_back(entries: list[Entry]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dets.json"
-        first = written(path, [*entries, FAILURE])
+        first = write_and_read(path, [*entries, FAILURE])
         assert native.read(path) == (("cat", "dog"), entries)
-        assert written(path, [FAILURE, *native.read(path)[1]]) == first
+        assert write_and_read(path, [FAILURE, *native.read(path)[1]]) == first
 
 
 @pytest.mark.parametrize("name", ["a b.jpg", "фото.jpg", os.fsdecode(b"caf\xe9.jpg"), 'a"\\b.jpg'])
-def test_file_names(name: str, tmp_path: Path) -> None:
-    entry, failure = Entry(name, 1, 1, {}, ()), Failure(name, "empty-image", name)
-    content = written(tmp_path / "dets.json", [entry, failure])
+def test_unusual_file_names_are_read_back(name: str, tmp_path: Path) -> None:
+    entry = Entry(name, 1, 1, {}, ())
+    failure = Failure(name, "empty-image", name)
+    content = write_and_read(tmp_path / "dets.json", [entry, failure])
     assert native.read(tmp_path / "dets.json")[1] == [entry]
     assert json.loads(content)["failed"] == [failure.to_json()]
 
 
-def test_records_are_taken_one_by_one(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "dets.json"
     path.write_bytes(b"old")
 
@@ -146,16 +150,18 @@ def test_records_are_taken_one_by_one(tmp_path: Path) -> None:
 
 
 def entry_json(**changes: Any) -> dict[str, Any]:
+    """Return the JSON of an entry, with other values of some keys."""
     return FULL.to_json() | changes
 
 
 def file_json(**changes: Any) -> dict[str, Any]:
+    """Return the JSON of a file without images, with other values of some keys."""
     start: dict[str, Any] = {"format": "detections/1", "classes": ["cat"], "images": []}
     return start | changes
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("content", "message"),
     [
         pytest.param(b"", "not JSON", id="empty"),
         pytest.param(b"{", "not JSON", id="cut off"),
@@ -188,21 +194,22 @@ def file_json(**changes: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_broken_files_are_refused(content: Any, problem: str, tmp_path: Path) -> None:
+def test_broken_files_are_refused(content: Any, message: str, tmp_path: Path) -> None:
     path = tmp_path / "dets.json"
     path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    with pytest.raises(FormatError, match=problem) as caught:
+    with pytest.raises(FormatError, match=message) as caught:
         native.read(path)
     assert caught.value.file == str(path)
 
 
 @pytest.mark.parametrize("name", ["missing.json", "."], ids=["missing", "a folder"])
-def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+def test_unreadable_files_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read"):
         native.read(tmp_path / name)
 
 
-def outcome(path: Path) -> list[Entry] | FormatError:
+def read_or_error(path: Path) -> list[Entry] | FormatError:
+    """Return the entries of a file, or the error of reading it."""
     try:
         return native.read(path)[1]
     except FormatError as error:
@@ -216,7 +223,7 @@ def test_any_json_is_read_or_refused(images: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dets.json"
         path.write_text(json.dumps(file_json(images=images)), encoding="utf-8")
-        result = outcome(path)
+        result = read_or_error(path)
     if isinstance(result, FormatError):
         assert result.file == str(path)
     else:

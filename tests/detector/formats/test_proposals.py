@@ -1,3 +1,5 @@
+"""Proposals as JSON lines."""
+
 from __future__ import annotations
 
 import gc
@@ -18,7 +20,8 @@ from detector.formats.proposals import ProposalsFile, from_json, to_json
 from proposals import Proposals
 
 FILE_NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
-WIDTH, HEIGHT = 40, 30
+WIDTH = 40
+HEIGHT = 30
 NONE = Proposals(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.str_))
 TWO = Proposals(
     np.array([[0, 0, 40, 30], [5, 6, 7, 8]], np.float32),
@@ -43,12 +46,12 @@ def assert_same(one: Proposals, other: Proposals) -> None:
 
 @st.composite
 def proposals(draw: st.DrawFn) -> Proposals:
-    """Of an image of 40x30 pixels, in canonical order, as a merge leaves them."""
+    """Draw proposals for an image of 40x30 pixels, in canonical order."""
     columns, rows = (
         st.lists(st.sampled_from([0, 1, n - 1, n]), min_size=2, max_size=2, unique=True)
         for n in (WIDTH, HEIGHT)
     )
-    sides = st.tuples(columns, rows)  # few, so that boxes have some in common
+    sides = st.tuples(columns, rows)  # few values, so that boxes share edges
     boxes = sorted({(min(x), min(y), max(x), max(y)) for x, y in draw(st.lists(sides, max_size=6))})
     n = len(boxes)
     millionths = draw(st.lists(st.integers(-(10**7), 10**7), min_size=n, max_size=n))
@@ -63,16 +66,16 @@ def proposals(draw: st.DrawFn) -> Proposals:
 
 
 @pytest.mark.parametrize(
-    ("found", "line"),
+    ("expected", "line"),
     [
         pytest.param(NONE, LINE | {"boxes": [], "scores": [], "sources": []}, id="none"),
         pytest.param(TWO, LINE, id="two"),
     ],
 )
-def test_the_line_is_as_its_description_says(found: Proposals, line: dict[str, Any]) -> None:
-    assert to_json("a/b.jpg", 40, 30, found) == line
-    assert list(to_json("a/b.jpg", 40, 30, found)) == list(LINE)
-    assert_same(from_json(line), found)
+def test_the_line_follows_its_description(expected: Proposals, line: dict[str, Any]) -> None:
+    assert to_json("a/b.jpg", 40, 30, expected) == line
+    assert list(to_json("a/b.jpg", 40, 30, expected)) == list(LINE)
+    assert_same(from_json(line), expected)
 
 
 def test_coordinates_are_written_as_whole_numbers() -> None:
@@ -80,25 +83,30 @@ def test_coordinates_are_written_as_whole_numbers() -> None:
 
 
 @given(proposals(), FILE_NAMES)
-def test_what_is_written_is_read(found: Proposals, name: str) -> None:
-    line = json.loads(encode(to_json(name, WIDTH, HEIGHT, found)))
+def test_written_proposals_are_read_back(expected: Proposals, name: str) -> None:
+    line = json.loads(encode(to_json(name, WIDTH, HEIGHT, expected)))
     assert (line["file"], line["width"], line["height"]) == (name, WIDTH, HEIGHT)
     copy = from_json(line)
-    np.testing.assert_array_equal(copy.boxes, found.boxes)
-    np.testing.assert_array_equal(copy.sources, found.sources)
-    np.testing.assert_allclose(copy.scores, found.scores, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(copy.boxes, expected.boxes)
+    np.testing.assert_array_equal(copy.sources, expected.sources)
+    np.testing.assert_allclose(copy.scores, expected.scores, rtol=0, atol=1e-6)
     assert to_json(name, WIDTH, HEIGHT, copy) == line
 
 
 @given(proposals(), st.randoms(use_true_random=False))
-def test_boxes_in_any_order_come_out_in_canonical_order(found: Proposals, random: Any) -> None:
+def test_boxes_are_sorted_canonically(expected: Proposals, random: Any) -> None:
     rows = list(
-        zip(found.boxes.tolist(), found.scores.tolist(), found.sources.tolist(), strict=True)
+        zip(
+            expected.boxes.tolist(),
+            expected.scores.tolist(),
+            expected.sources.tolist(),
+            strict=True,
+        )
     )
     random.shuffle(rows)
     boxes, scores, sources = ([row[column] for row in rows] for column in range(3))
     line = LINE | {"boxes": boxes, "scores": scores, "sources": sources}
-    assert_same(from_json(line), found)
+    assert_same(from_json(line), expected)
 
 
 @pytest.mark.parametrize(
@@ -115,21 +123,22 @@ def test_boxes_in_any_order_come_out_in_canonical_order(found: Proposals, random
         pytest.param([5, 6, float("inf"), 8], id="infinite"),
     ],
 )
-def test_boxes_that_are_not_whole_pixels_inside_the_image(box: list[float]) -> None:
+def test_boxes_must_be_whole_pixels_inside_the_image(box: list[float]) -> None:
     line = LINE | {"boxes": [[0, 0, 40, 30], box]}
     with pytest.raises(ValueError, match=r"box \[.*\] must be .* inside the 40x30 image"):
         from_json(line)
 
 
-def missing(key: str) -> dict[str, Any]:
+def line_without(key: str) -> dict[str, Any]:
+    """Return a line that lacks a key."""
     return {name: value for name, value in LINE.items() if name != key}
 
 
 BROKEN = [
-    pytest.param(missing("boxes"), id="no boxes"),
-    pytest.param(missing("scores"), id="no scores"),
-    pytest.param(missing("sources"), id="no sources"),
-    pytest.param(missing("width"), id="no width"),
+    pytest.param(line_without("boxes"), id="no boxes"),
+    pytest.param(line_without("scores"), id="no scores"),
+    pytest.param(line_without("sources"), id="no sources"),
+    pytest.param(line_without("width"), id="no width"),
     pytest.param(LINE | {"boxes": None}, id="null for boxes"),
     pytest.param(LINE | {"boxes": [[0, 0, 40], [5, 6, 7]]}, id="boxes of three numbers"),
     pytest.param(LINE | {"boxes": [[0, 0, 40, 30], [5]]}, id="boxes of several lengths"),
@@ -144,7 +153,9 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("line", BROKEN)
-def test_what_is_no_line_of_proposals(line: dict[str, Any], tmp_path: Path) -> None:
+def test_lines_without_proposals_are_refused_when_needed(
+    line: dict[str, Any], tmp_path: Path
+) -> None:
     with pytest.raises((KeyError, TypeError, ValueError, OverflowError)):
         from_json(line)
     path = tmp_path / "proposals.jsonl"
@@ -161,13 +172,15 @@ def test_what_is_no_line_of_proposals(line: dict[str, Any], tmp_path: Path) -> N
     [
         pytest.param(b"\n", 1, id="an empty line"),
         pytest.param(encode(LINE) + b"\n{", 2, id="cut off"),
-        pytest.param(encode(LINE) + b"\n" + encode(missing("file")) + b"\n", 2, id="no file"),
+        pytest.param(encode(LINE) + b"\n" + encode(line_without("file")) + b"\n", 2, id="no file"),
         pytest.param(b"5\n", 1, id="a number"),
         pytest.param(b'{"file": []}\n', 1, id="a list for file"),
         pytest.param(b'"caf\xe9"\n', 1, id="not UTF-8"),
     ],
 )
-def test_broken_lines_are_named_at_once(content: bytes, line: int, tmp_path: Path) -> None:
+def test_lines_without_an_image_are_refused_at_once(
+    content: bytes, line: int, tmp_path: Path
+) -> None:
     path = tmp_path / "proposals.jsonl"
     path.write_bytes(content)
     with pytest.raises(FormatError, match="must be an object") as caught:
@@ -175,13 +188,13 @@ def test_broken_lines_are_named_at_once(content: bytes, line: int, tmp_path: Pat
     assert (caught.value.file, caught.value.line) == (str(path), line)
 
 
-@pytest.mark.parametrize("name", ["missing.jsonl", "."], ids=["missing", "a folder"])
-def test_files_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["absent.jsonl", "."], ids=["absent", "a folder"])
+def test_unreadable_files_are_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read"):
         ProposalsFile(tmp_path / name)
 
 
-def test_a_file_is_read_image_by_image_in_any_order(tmp_path: Path) -> None:
+def test_images_are_read_in_any_order(tmp_path: Path) -> None:
     names = ["b.jpg", "a b.jpg", "фото.jpg", os.fsdecode(b"caf\xe9.jpg"), "without.jpg"]
     path = tmp_path / "proposals.jsonl"
     lines = [
@@ -194,7 +207,7 @@ def test_a_file_is_read_image_by_image_in_any_order(tmp_path: Path) -> None:
         assert_same(file.get(names[index], 40 + index, 30), TWO if index < 4 else NONE)
 
 
-def test_images_without_proposals(tmp_path: Path) -> None:
+def test_images_without_a_line_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "proposals.jsonl"
     path.write_bytes(b"")
     with pytest.raises(MissingProposals, match="the given proposals have none for it") as caught:
@@ -203,7 +216,7 @@ def test_images_without_proposals(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(30, 40), (41, 30), (40, 29)])
-def test_images_of_another_size(size: tuple[int, int], tmp_path: Path) -> None:
+def test_images_of_another_size_are_refused(size: tuple[int, int], tmp_path: Path) -> None:
     path = tmp_path / "proposals.jsonl"
     path.write_bytes(encode(LINE))
     width, height = size
@@ -235,7 +248,8 @@ VALUES = st.recursive(
 )
 
 
-def outcome(line: dict[str, Any]) -> Proposals | Exception:
+def read_or_error(line: dict[str, Any]) -> Proposals | Exception:
+    """Return the proposals of a line, or the error of reading it."""
     try:
         return from_json(line)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -245,7 +259,7 @@ def outcome(line: dict[str, Any]) -> Proposals | Exception:
 @given(st.dictionaries(st.sampled_from(["boxes", "scores", "sources", "width"]), VALUES))
 @settings(max_examples=200)
 def test_any_line_is_read_or_refused(changes: dict[str, Any]) -> None:
-    result = outcome(LINE | changes)
+    result = read_or_error(LINE | changes)
     if isinstance(result, Proposals):
         assert (result.boxes[:, 2:] > result.boxes[:, :2]).all()
         assert (result.boxes >= 0).all()

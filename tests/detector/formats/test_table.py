@@ -1,3 +1,5 @@
+"""Writing detections as CSV."""
+
 from __future__ import annotations
 
 import csv
@@ -18,10 +20,11 @@ from detector.results import Detection
 HEADER = Header({}, {}, ("cat", "dog"))
 DOG = Detection("dog", 0.931204, (48.0, 240.0, 195.0, 371.0))
 CAT = Detection("cat", 0.05, (0.0, 0.0, 500.0, 375.0))
-HEADINGS = "file,label,score,x1,y1,x2,y2\n"
+HEADER_LINE = "file,label,score,x1,y1,x2,y2\n"
 
 
-def written(path: Path, records: list[Entry | Failure]) -> str:
+def write_and_read(path: Path, records: list[Entry | Failure]) -> str:
+    """Write records to a file and return its text."""
     table.write(path, HEADER, records, ImageList({}, {}))
     return path.read_bytes().decode("utf-8")
 
@@ -29,7 +32,7 @@ def written(path: Path, records: list[Entry | Failure]) -> str:
 @pytest.mark.parametrize(
     ("records", "lines"),
     [
-        pytest.param([], "", id="nothing"),
+        pytest.param([], "", id="no images"),
         pytest.param([Failure("a.jpg", "empty-image", "is empty")], "", id="a failure"),
         pytest.param([Entry("a.jpg", 500, 375, {}, ())], "", id="an image without objects"),
         pytest.param(
@@ -54,13 +57,15 @@ def written(path: Path, records: list[Entry | Failure]) -> str:
         ),
     ],
 )
-def test_a_detection_a_line(records: list[Entry | Failure], lines: str, tmp_path: Path) -> None:
-    assert written(tmp_path / "dets.csv", records) == HEADINGS + lines
+def test_each_detection_is_a_line(
+    records: list[Entry | Failure], lines: str, tmp_path: Path
+) -> None:
+    assert write_and_read(tmp_path / "dets.csv", records) == HEADER_LINE + lines
 
 
-# before Python 3.13, csv writes a name with a carriage return in a way that it does not read
-BREAKS = "" if sys.version_info >= (3, 13) else "\r"
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters=BREAKS), min_size=1)
+# Before Python 3.13, csv cannot read back a name with a carriage return that it has written.
+EXCLUDED = "" if sys.version_info >= (3, 13) else "\r"
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters=EXCLUDED), min_size=1)
 PIXELS = st.integers(0, 10**6).map(float)
 
 
@@ -83,10 +88,10 @@ def test_tables_are_read_back(
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dets.csv"
-        written(path, records)
+        write_and_read(path, records)
         with open(path, encoding="utf-8", newline="") as file:
-            headings, *found = csv.reader(file)
-    assert tuple(headings) == table.COLUMNS
-    assert [(name, label, *map(float, rest)) for name, label, *rest in found] == [
+            columns, *written_rows = csv.reader(file)
+    assert tuple(columns) == table.COLUMNS
+    assert [(name, label, *map(float, rest)) for name, label, *rest in written_rows] == [
         (file, label, score, *box) for file, label, score, box in rows
     ]

@@ -1,3 +1,5 @@
+"""Writing PASCAL VOC's result files."""
+
 from __future__ import annotations
 
 import os
@@ -21,8 +23,8 @@ CAT = Detection("cat", 0.05, (0.0, 0.0, 500.0, 375.0))
 NO_IDS = ImageList({}, {})
 
 
-def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
-    """The content of each file by its name."""
+def write_and_read(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
+    """Write records to a folder and return the text of each file by its name."""
     voc.write(folder, HEADER, records, NO_IDS)
     return {path.name: path.read_bytes().decode("utf-8") for path in folder.iterdir()}
 
@@ -30,7 +32,7 @@ def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("records", "cats", "dogs"),
     [
-        pytest.param([], "", "", id="nothing"),
+        pytest.param([], "", "", id="no images"),
         pytest.param([Failure("a.jpg", "empty-image", "is empty")], "", "", id="a failure"),
         pytest.param([Entry("a.jpg", 500, 375, {}, ())], "", "", id="an image without objects"),
         pytest.param(
@@ -54,17 +56,17 @@ def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
         ),
     ],
 )
-def test_a_file_a_class(
+def test_each_class_has_a_file(
     records: list[Entry | Failure], cats: str, dogs: str, tmp_path: Path
 ) -> None:
-    assert written(tmp_path / "out", records) == {
+    assert write_and_read(tmp_path / "out", records) == {
         "comp4_det_test_cat.txt": cats,
         "comp4_det_test_dog.txt": dogs,
     }
 
 
 @pytest.mark.parametrize(
-    ("files", "problem"),
+    ("files", "message"),
     [
         pytest.param(["a b.jpg"], "a b.jpg: VOC's format allows no space", id="a space"),
         pytest.param(["a\u00a0b.jpg"], "allows no space", id="a no-break space"),
@@ -72,18 +74,18 @@ def test_a_file_a_class(
         pytest.param(["1.jpg", "1.png"], "1.png: .* names it 1, .* 1.jpg", id="suffixes"),
     ],
 )
-def test_names_that_the_format_cannot_tell_apart(files: list[str], problem: str) -> None:
-    with pytest.raises(FormatError, match=problem):
+def test_ambiguous_names_are_refused(files: list[str], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
         voc.check(files, ["dog"], ImageList.from_files(files))
 
 
-def test_names_that_it_can_tell_apart() -> None:
+def test_unambiguous_names_are_accepted() -> None:
     files = ["a.jpg", "b.jpg", "c/d.png"]
     voc.check(files, ["dog"], ImageList.from_files(files))
 
 
-def overlap_in_vocdevkit(a: list[float], b: list[float]) -> float:
-    """`VOCevaldet.m`, line by line: pixels count from 1 and the last one is inclusive."""
+def vocdevkit_overlap(a: list[float], b: list[float]) -> float:
+    """Compute the IoU of boxes with inclusive ends, as `VOCevaldet.m` does line by line."""
     width = min(a[2], b[2]) - max(a[0], b[0]) + 1
     height = min(a[3], b[3]) - max(a[1], b[1]) + 1
     if width <= 0 or height <= 0:
@@ -98,16 +100,16 @@ BOX = st.tuples(SPAN, SPAN).map(lambda s: tuple(map(float, (s[0][0], s[1][0], s[
 
 @given(BOX, BOX)
 @settings(max_examples=50)
-def test_overlaps_in_the_devkit_are_the_same(
+def test_the_devkit_computes_the_same_overlaps(
     tmp_path_factory: pytest.TempPathFactory,
     a: tuple[float, float, float, float],
     b: tuple[float, float, float, float],
 ) -> None:
     folder = tmp_path_factory.mktemp("voc")
-    found = (Detection("cat", 0.9, a), Detection("cat", 0.8, b))
-    files = written(folder, [Entry("1.jpg", 200, 200, {}, found)])
+    detections = (Detection("cat", 0.9, a), Detection("cat", 0.8, b))
+    files = write_and_read(folder, [Entry("1.jpg", 200, 200, {}, detections)])
     lines = files["comp4_det_test_cat.txt"].splitlines()
     first, second = ([float(part) for part in line.split()[2:]] for line in lines)
     expected = float(iou(np.array([a], np.float32), np.array([b], np.float32))[0, 0])
-    assert overlap_in_vocdevkit(first, second) == pytest.approx(expected)
+    assert vocdevkit_overlap(first, second) == pytest.approx(expected)
     assert min(first) >= 1

@@ -1,3 +1,5 @@
+"""Writing YOLO's text files."""
+
 from __future__ import annotations
 
 import os
@@ -22,8 +24,8 @@ DOG_LINE = "1 0.200000 0.750000 0.200000 0.300000 0.931204\n"
 CAT_LINE = "0 0.500000 0.500000 1.000000 1.000000 0.050000\n"
 
 
-def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
-    """The content of each file by its path in the folder."""
+def write_and_read(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
+    """Write records to a folder and return the text of each file by its path in the folder."""
     yolo.write(folder, HEADER, records, ImageList({}, {}))
     return {
         path.relative_to(folder).as_posix(): path.read_bytes().decode("utf-8")
@@ -35,7 +37,7 @@ def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("records", "files"),
     [
-        pytest.param([], {}, id="nothing"),
+        pytest.param([], {}, id="no images"),
         pytest.param([Failure("a.jpg", "empty-image", "is empty")], {}, id="a failure"),
         pytest.param([Entry("a.jpg", 500, 400, {}, ())], {"a.txt": ""}, id="no objects"),
         pytest.param(
@@ -59,25 +61,25 @@ def written(folder: Path, records: list[Entry | Failure]) -> dict[str, str]:
         ),
     ],
 )
-def test_a_file_an_image(
+def test_each_image_has_a_file(
     records: list[Entry | Failure], files: dict[str, str], tmp_path: Path
 ) -> None:
-    assert written(tmp_path / "out", records) == files | {"classes.txt": CLASSES}
+    assert write_and_read(tmp_path / "out", records) == files | {"classes.txt": CLASSES}
 
 
 @pytest.mark.parametrize(
-    ("files", "problem"),
+    ("files", "message"),
     [
         pytest.param(["a/1.jpg", "a/1.png"], "a/1.png: .* for a/1.jpg", id="suffixes"),
         pytest.param(["classes.png"], "classes.png: .* the list of classes", id="classes"),
     ],
 )
-def test_images_that_want_the_same_file(files: list[str], problem: str) -> None:
-    with pytest.raises(FormatError, match=problem):
+def test_two_images_with_the_same_file_are_refused(files: list[str], message: str) -> None:
+    with pytest.raises(FormatError, match=message):
         yolo.check(files, ["dog"], ImageList.from_files(files))
 
 
-def test_images_that_have_files_of_their_own() -> None:
+def test_images_with_different_files_are_accepted() -> None:
     files = ["a.jpg", "b.jpg", "c/a.png", "c/classes.png"]
     yolo.check(files, ["dog"], ImageList.from_files(files))
 
@@ -87,17 +89,19 @@ SIDES = st.integers(1, 20_000)
 
 @given(SIDES, SIDES, st.data())
 @settings(max_examples=50)
-def test_boxes_are_found_again(
+def test_boxes_can_be_recovered(
     tmp_path_factory: pytest.TempPathFactory, width: int, height: int, data: st.DataObject
 ) -> None:
-    x1, y1 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
-    x2, y2 = data.draw(st.integers(x1 + 1, width)), data.draw(st.integers(y1 + 1, height))
-    found = Detection("cat", 0.5, (float(x1), float(y1), float(x2), float(y2)))
+    x1 = data.draw(st.integers(0, width - 1))
+    y1 = data.draw(st.integers(0, height - 1))
+    x2 = data.draw(st.integers(x1 + 1, width))
+    y2 = data.draw(st.integers(y1 + 1, height))
+    detection = Detection("cat", 0.5, (float(x1), float(y1), float(x2), float(y2)))
     folder = tmp_path_factory.mktemp("yolo")
-    line = written(folder, [Entry("1.jpg", width, height, {}, (found,))])["1.txt"]
+    line = write_and_read(folder, [Entry("1.jpg", width, height, {}, (detection,))])["1.txt"]
     label, x, y, w, h, score = map(float, line.split())
     assert (label, score) == (0, 0.5)
-    assert all(0 <= share <= 1 for share in (x, y, w, h))
+    assert all(0 <= fraction <= 1 for fraction in (x, y, w, h))
     box = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
     error = 1e-6 * max(width, height)  # six decimals
     assert box == pytest.approx([x1, y1, x2, y2], rel=0, abs=error)
