@@ -21,7 +21,7 @@ from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.evaluation.proposals import SIZES, Quality, evaluate
 from detector.images import load
-from detector.training.multibox_loss import cluster
+from detector.training.multibox_loss import cluster_boxes
 from proposals import Image, Proposals, SelectiveSearch
 from proposals.merge import merge
 from proposals.multibox import WHOLE, select_proposals, to_pixels
@@ -76,7 +76,7 @@ def clusters(train: Path, count: int) -> np.ndarray:
     boxes = np.concatenate(shares)
     mirrored = boxes.copy()
     mirrored[:, [0, 2]] = 1 - boxes[:, [2, 0]]
-    return cluster(np.concatenate([boxes, mirrored]), count)
+    return cluster_boxes(np.concatenate([boxes, mirrored]), count)
 
 
 def print_rows(rows: dict[str, Quality]) -> None:

@@ -23,9 +23,11 @@ from PIL import Image as PillowImage
 
 from detector.bundles.manifest import Normalisation, Warp
 from detector.datasets.ground_truth import AnnotatedImage
-from detector.training.batches import cut_batch, vary
-from detector.training.photos import Photos
-from detector.training.sampling import Sampler, pool
+from detector.training.augmentation import augment_regions
+from detector.training.batch_crops import cut_batch
+from detector.training.image_cache import ImageCache
+from detector.training.labelled_regions import pool_regions
+from detector.training.sampling import Sampler
 from detector.training.settings import RegionAugmentation, Sampling
 from proposals.baselines import random_boxes
 from proposals.types import Boxes
@@ -68,17 +70,17 @@ def measure(files: list[Path], budget: float, steps: int) -> tuple[int, float, f
     rng = np.random.default_rng(0)
     images = [annotate(file, rng) for file in files]
     sampling = Sampling()
-    regions = pool(with_proposals(images, rng), sampling)
+    regions = pool_regions(with_proposals(images, rng), sampling)
     sampler = Sampler(regions, sampling, ["object"])
     cpu = torch.device("cpu")
-    photos = Photos(files, budget=budget, max_pixels=WIDTH * HEIGHT, device=cpu)
+    cache = ImageCache(files, budget, cpu)
     before = peak()
     for _ in range(steps):
         drawn = sampler.draw(rng)
-        batch = vary(regions, drawn, images, RegionAugmentation(), sampling, rng)
-        read = photos.read(batch.photos.tolist())
-        cut_batch(batch, read, Warp(crop_size=128), Normalisation(), cpu)
-    return photos.kept, before, peak()
+        plan = augment_regions(regions, drawn, images, RegionAugmentation(), sampling, rng)
+        pixels = cache.read(plan.images.tolist())
+        cut_batch(plan, pixels, Warp(crop_size=128), Normalisation(), cpu)
+    return len(cache), before, peak()
 
 
 def annotate(file: Path, rng: np.random.Generator) -> AnnotatedImage:

@@ -2,9 +2,9 @@
 
     python benchmarks/training.py [--config FILE.toml] [--rounds 5] [--device auto]
 
-The photos are scikit-image's, their regions selective search's; both rates are measured in turn in
-the same run, so that their ratio holds on a noisy machine. Photos are in memory, as they are in a
-training once each has been drawn.
+The images are scikit-image's, and their regions come from selective search. Both rates are measured
+in turn in the same run, so that their ratio holds on a noisy machine. Images are in memory, as they
+are in a training after each has been drawn once.
 """
 
 from __future__ import annotations
@@ -13,116 +13,123 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import skimage.data
 import torch
 
-from detector.backends.pytorch import choose_device
 from detector.bundles.bundle import Bundle
 from detector.common.config import read_toml
-from detector.common.progress import no_progress
+from detector.common.prefetcher import Prefetcher
 from detector.datasets.ground_truth import AnnotatedImage
-from detector.images import MAX_PIXELS, load
+from detector.images import load
 from detector.settings import configs
-from detector.training.loop import Loop
+from detector.training.fit import Loop
+from detector.training.image_cache import ImageCache
+from detector.training.labelled_regions import pool_regions
 from detector.training.objective import classification_loss
-from detector.training.parallel import Group
-from detector.training.photos import Photos
-from detector.training.regions import HEADS, RegionTask, build
-from detector.training.sampling import Sampler, pool
+from detector.training.region_batches import RegionBatches
+from detector.training.regions import NEW_LAYERS, build_network
+from detector.training.sampling import Sampler
 from detector.training.settings import RegionTraining
-from detector.training.validation import Validator
+from detector.training.start import Training, TrainingOptions, start_training
 from proposals import SelectiveSearch
 from proposals.types import Boxes
 
 SAMPLES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
-STEPS_A_ROUND = 5
+STEPS_PER_ROUND = 5
 
 
 def main() -> None:
+    """Print both rates and their ratio."""
     parser = argparse.ArgumentParser(description="Regions a second in training.")
     parser.add_argument("--config", type=Path, default=configs() / "training" / "voc20.toml")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
+
     recipe = RegionTraining.model_validate(read_toml(arguments.config))
     with tempfile.TemporaryDirectory() as out:
-        training, bare = measure(recipe, Path(out), arguments.rounds, arguments.device)
-    print(f"training                   {training:>8.1f} regions a second")
-    print(f"bare forward and backward  {bare:>8.1f}")
-    print(f"ratio                      {training / bare:>8.2f}")
+        options = TrainingOptions(Path(out), device=arguments.device)
+        with start_training(recipe, options) as training:
+            rates = measure(training, recipe, arguments.rounds)
+    print(f"training                   {rates['training']:>8.1f} regions a second")
+    print(f"bare forward and backward  {rates['bare']:>8.1f}")
+    print(f"ratio                      {rates['training'] / rates['bare']:>8.2f}")
 
 
-def measure(recipe: RegionTraining, out: Path, rounds: int, device: str) -> tuple[float, float]:
-    bundle = Bundle.load()
-    weights = bundle.directory / bundle.manifest.members[0].file
+def measure(training: Training, recipe: RegionTraining, rounds: int) -> dict[str, float]:
+    """Return regions a second of whole steps ("training") and of the network alone ("bare")."""
+    # The data: two proposals of each image are taken for objects.
     files = [Path(skimage.data.__path__[0]) / name for name in SAMPLES]
     annotated = [annotate(file) for file in files]
-    regions = pool(annotated, recipe.sampling)
     classes = ("even", "odd")
-    chosen, group = choose_device(device), Group()
+    regions = pool_regions(annotated, recipe.sampling)
+    sampler = Sampler(regions, recipe.sampling, classes)
+
+    # The network, and the state of its training.
+    bundle = Bundle.load()
+    weights = bundle.directory / bundle.manifest.members[0].file
     loop = Loop(
-        build(recipe, len(classes), weights, seed=0),
-        heads=HEADS,
-        optimisation=recipe.optimisation,
-        run=recipe.run,
-        out=out,
-        fingerprint={},
+        training,
+        build_network(recipe, len(classes), weights, seed=0),
+        new_layers=NEW_LAYERS,
         steps_per_epoch=1,
-        seed=0,
-        device=chosen,
-        group=group,
+        fingerprint={},
     )
-    photos = Photos(files, budget=1e10, max_pixels=MAX_PIXELS, device=chosen)
-    task = RegionTask(
-        [image for image, _ in annotated],
-        regions,
-        Sampler(regions, recipe.sampling, classes),
-        photos,
-        recipe,
-        Validator(
-            [], {}, recipe, out=out, device=chosen, backend="auto", show_progress=no_progress
-        ),
-        seed=0,
-        device=chosen,
-        group=group,
-    )
-    crops, labels = task._batch(0, recipe.augmentation, slice(None))
+    loss = partial(classification_loss, optimisation=recipe.optimisation)
 
-    def bare_step() -> None:
-        half = loop.precision == "bfloat16"
-        with torch.autocast(chosen.type, torch.bfloat16, enabled=half):
-            loss = classification_loss(loop.network, crops, labels, recipe.optimisation)
-        loss.backward()  # type: ignore[no-untyped-call]
-        loop.optimiser.zero_grad()
+    with ImageCache(files, recipe.run.cache_bytes, training.device) as images:
+        image_annotations = [image for image, _ in annotated]
+        make_batch = RegionBatches(image_annotations, regions, sampler, images, recipe, training)
+        batches = Prefetcher(make_batch, recipe.optimisation.steps)
+        batch = make_batch(0)
 
-    def training_step() -> None:
-        loop._step(task)
-        loop.step += 1
+        def bare_step() -> None:
+            is_half = training.runtime.float_precision == "bfloat16"
+            with torch.autocast(training.device.type, torch.bfloat16, enabled=is_half):
+                value = loss(loop.network, batch)
+            value.backward()  # type: ignore[no-untyped-call]
+            loop.optimiser.zero_grad()
 
-    rates: dict[str, list[float]] = {"training": [], "bare": []}
+        def training_step() -> None:
+            loop.update(batches(loop.step), loss)
+            loop.step += 1
+
+        steps = {"training": training_step, "bare": bare_step}
+        rates = measure_in_turn(steps, rounds, training.device)
+        batches.close()
+    return {name: rate * len(batch.labels) for name, rate in rates.items()}
+
+
+def measure_in_turn(
+    steps: dict[str, Callable[[], None]], rounds: int, device: torch.device
+) -> dict[str, float]:
+    """Return the median rate of each kind of step, in steps a second."""
+    rates: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
-        for name, step in (("training", training_step), ("bare", bare_step)):
+        for name, step in steps.items():
             started = time.perf_counter()
-            for _ in range(STEPS_A_ROUND):
+            for _ in range(STEPS_PER_ROUND):
                 step()
-            if chosen.type == "cuda":
+            if device.type == "cuda":
                 torch.cuda.synchronize()
             if number:  # the first round warms up
-                rates[name].append(STEPS_A_ROUND * len(labels) / (time.perf_counter() - started))
-    task.close()
-    return statistics.median(rates["training"]), statistics.median(rates["bare"])
+                rates[name].append(STEPS_PER_ROUND / (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in rates.items()}
 
 
 def annotate(file: Path) -> tuple[AnnotatedImage, Boxes]:
-    """A photo's proposals, two of which are taken for objects."""
+    """Return an image's annotations and proposals; two of the proposals are its objects."""
     image = load(file)
     height, width = image.shape[:2]
     proposals = SelectiveSearch()(image).boxes
     objects = proposals[[len(proposals) // 3, 2 * len(proposals) // 3]]
-    labels, difficult = np.array([0, 1]), np.zeros(2, np.bool_)
+    labels = np.array([0, 1])
+    difficult = np.zeros(2, np.bool_)
     return AnnotatedImage(file.name, width, height, objects, labels, difficult), proposals
 
 

@@ -1,4 +1,4 @@
-"""Model cards, and the recipes of bundles of what `detector-train` made."""
+"""What `detector-train` left in folders, made into the recipe and the model card of a bundle."""
 
 from __future__ import annotations
 
@@ -21,25 +21,30 @@ from detector.errors import BundleError
 
 Trained = TypeVar("Trained", TrainedMember, TrainedMultiBox)
 
-MEMBER, MULTIBOX = "member.json", "multibox.json"
+MEMBER = "member.json"
+"""Name of the file of facts about a trained member, in the folder of its training."""
+
+MULTIBOX = "multibox.json"
+"""Name of the file of facts about a trained MultiBox, in the folder of its training."""
+
 WEIGHTS = "weights.safetensors"
-"""The files that a training leaves in its folder."""
+"""Name of the file of weights, in the folder of a training."""
 
 
 def read_member(folder: Path) -> TrainedMember:
-    """What a training says of the member in its folder.
+    """Read the facts about the member that was trained in a folder.
 
     Raises:
-        BundleError: it has not ended there, or its file is not one of a training.
+        BundleError: The training has not ended, or its file is not valid.
     """
     return _read(folder / MEMBER, TrainedMember)
 
 
 def read_multibox(folder: Path) -> TrainedMultiBox:
-    """What a training says of the MultiBox in its folder.
+    """Read the facts about the MultiBox that was trained in a folder.
 
     Raises:
-        BundleError: it has not ended there, or its file is not one of a training.
+        BundleError: The training has not ended, or its file is not valid.
     """
     return _read(folder / MULTIBOX, TrainedMultiBox)
 
@@ -53,7 +58,7 @@ def _read(file: Path, model: type[Trained]) -> Trained:
         raise BundleError(file, describe_error(error, model)) from error
 
 
-def recipe_of(
+def make_recipe(
     members: Mapping[Path, TrainedMember],
     multibox: TrainedMultiBox | None = None,
     *,
@@ -61,134 +66,159 @@ def recipe_of(
     version: str,
     notes: str = "",
 ) -> Recipe:
-    """The recipe of a bundle of trained members, with its card.
+    """Return the recipe of a bundle of trained members, with its model card.
 
     Args:
-        members: by the folder of each one's training.
-        multibox: what proposes boxes beside the engine, if the bundle is to have it.
-        notes: what else the card should say, in Markdown: limits, licences.
+        members: The members by the folders of their trainings.
+        multibox: The MultiBox that proposes boxes beside the proposal method.
+        name: Name of the bundle.
+        version: Version of the bundle.
+        notes: Markdown text to add to the card, such as limits and licences.
 
     Raises:
-        BundleError: members differ in what they must share.
+        BundleError: The members differ in something that they must share.
     """
-    (first, shared), *others = members.items()
+    (first_folder, first), *others = members.items()
     for folder, member in others:
         for key in ("classes", "normalisation"):
-            if getattr(member, key) != getattr(shared, key):
-                raise BundleError(folder / MEMBER, f"has other {key} than {first / MEMBER}")
+            if getattr(member, key) != getattr(first, key):
+                raise BundleError(folder / MEMBER, f"has other {key} than {first_folder / MEMBER}")
+
     trained = list(members.values())
     return Recipe(
         name=name,
         version=version,
-        classes=shared.classes,
-        normalisation=shared.normalisation,
-        card=card(name, version, trained, multibox, notes),
+        classes=first.classes,
+        normalisation=first.normalisation,
+        card=make_card(name, version, trained, multibox, notes),
         members=tuple(
-            MemberRecipe(**m.model_dump(include=set(MemberRecipe.model_fields))) for m in trained
+            MemberRecipe(**member.model_dump(include=set(MemberRecipe.model_fields)))
+            for member in trained
         ),
         multibox=multibox
         and MultiBoxRecipe(**multibox.model_dump(include=set(MultiBoxRecipe.model_fields))),
     )
 
 
-def card(
+def make_card(
     name: str,
     version: str,
     members: Sequence[TrainedMember],
     multibox: TrainedMultiBox | None,
     notes: str,
 ) -> str:
-    """A model card in Markdown: each network's data, recipe, time, hardware, versions, scores."""
+    """Return a model card in Markdown.
+
+    For each network it lists data, recipe, time, hardware, versions and scores.
+
+    Args:
+        name: Name of the bundle.
+        version: Version of the bundle.
+        members: The members, in the order of the bundle.
+        multibox: The MultiBox of the bundle.
+        notes: Markdown text to add at the end.
+    """
     count = f"{len(members)} GoogLeNet{'s' if len(members) > 1 else ''}"
     classes = ", ".join(members[0].classes)
     lines = [f"# {name}, version {version}", "", f"{count} for these classes: {classes}.", ""]
+
     for number, member in enumerate(members, start=1):
         heading = f"## Member {number}" if len(members) > 1 else "## Training"
-        lines += [heading, "", "| | |", "|---|---|"]
-        lines += [f"| {key} | {value} |" for key, value in _facts(member)]
-        lines.append("")
+        lines += [heading, "", *_table(_member_facts(member))]
         if scores := member.training.get("scores"):
-            lines += _scores(scores)
+            lines += _score_table(scores)
     if multibox is not None:
-        lines += ["## MultiBox", "", "| | |", "|---|---|"]
-        lines += [f"| {key} | {value} |" for key, value in _multibox_facts(multibox)]
-        lines.append("")
+        lines += ["## MultiBox", "", *_table(_multibox_facts(multibox))]
     return "\n".join([*lines, notes.strip()]).rstrip() + "\n"
 
 
-def _facts(member: TrainedMember) -> list[tuple[str, str]]:
-    warp, recipe = member.warp, member.training["recipe"]
-    tables = ("proposals", "sampling", "augmentation", "optimisation")
+def _table(facts: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines of a table with a row for each fact, and an empty line."""
+    return ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in facts), ""]
+
+
+def _member_facts(member: TrainedMember) -> list[tuple[str, str]]:
+    warp = member.warp
+    recipe = member.training["recipe"]
+    crops = (
+        f"{warp.crop_size} pixels, context {warp.context} on each side, "
+        f"{warp.resampling} resampling"
+    )
     return [
-        *_origin(member.training),
-        ("network", _network(member.architecture)),
-        (
-            "crops",
-            f"{warp.crop_size} pixels, context {warp.context} on each side, "
-            f"{warp.resampling} resampling",
-        ),
-        *((table, _in_words(recipe[table])) for table in tables),
-        *_circumstances(member.training),
+        *_origin_facts(member.training),
+        ("network", _describe_architecture(member.architecture)),
+        ("crops", crops),
+        *_recipe_facts(recipe, ("proposals", "sampling", "augmentation", "optimisation")),
+        *_run_facts(member.training),
     ]
 
 
 def _multibox_facts(multibox: TrainedMultiBox) -> list[tuple[str, str]]:
-    recipe, scores = multibox.training["recipe"], multibox.training.get("scores")
-    shape = f"{multibox.priors} priors, {multibox.head} head, spread {multibox.spread:g}, "
-    shape += f"hidden layer {multibox.hidden}"
+    recipe = multibox.training["recipe"]
+    head = (
+        f"{multibox.priors} priors, {multibox.head} head, spread {multibox.spread:g}, "
+        f"hidden layer {multibox.hidden}"
+    )
     facts = [
-        *_origin(multibox.training),
-        ("network", f"{_network(multibox.architecture)}; {shape}"),
-        ("pictures", f"{multibox.size} pixels; {_in_words(recipe['pictures'])}"),
+        *_origin_facts(multibox.training),
+        ("network", f"{_describe_architecture(multibox.architecture)}; {head}"),
+        ("pictures", f"{multibox.size} pixels; {_list_values(recipe['pictures'])}"),
         ("loss", f"alpha {recipe['alpha']:g}, objects matched with {recipe['matching']}"),
-        *((table, _in_words(recipe[table])) for table in ("augmentation", "optimisation")),
-        *_circumstances(multibox.training),
+        *_recipe_facts(recipe, ("augmentation", "optimisation")),
+        *_run_facts(multibox.training),
     ]
-    if scores:
+    if scores := multibox.training.get("scores"):
         covered = f"{_percent(scores['coverage'])} % of the objects in {scores['images']} held-out"
         facts.append(("coverage", f"{covered} photos, by {scores['boxes']:.0f} boxes each"))
     return facts
 
 
-def _origin(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    start = training["start"]
-    facts = [("data", _data(training["data"]))]
+def _origin_facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the facts about data sets, initial weights and seed."""
+    facts = [("data", _describe_data(training["data"]))]
     if "objects" in training:
-        facts.append(("objects alone", _data(training["objects"])))
+        facts.append(("objects alone", _describe_data(training["objects"])))
+    start = training["start"]
     origin = f"`{start['file']}` (sha256 {start['sha256'][:16]}…), seed {training['seed']}"
     return [*facts, ("start", origin)]
 
 
-def _data(data: Mapping[str, Any]) -> str:
+def _recipe_facts(recipe: Mapping[str, Any], tables: Sequence[str]) -> list[tuple[str, str]]:
+    return [(table, _list_values(recipe[table])) for table in tables]
+
+
+def _run_facts(training: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the facts about time, hardware and versions."""
+    hours, minutes = divmod(round(training["seconds"] / 60), 60)
+    return [
+        ("time", f"{hours} h {minutes} min on {training['hardware']}, {training['precision']}"),
+        ("versions", _list_values(training["versions"])),
+    ]
+
+
+def _describe_data(data: Mapping[str, Any]) -> str:
     return (
         f"`{data['annotations']}`: {data['photos']:,} photos, {data['boxes']:,} boxes "
         f"({data['difficult']:,} difficult)"
     )
 
 
-def _network(net: Architecture) -> str:
+def _describe_architecture(architecture: Architecture) -> str:
     return (
-        f"variant {net.variant}, {net.stem} stem, normalisation {net.normalisation}, "
-        f"width {net.width:g}"
+        f"variant {architecture.variant}, {architecture.stem} stem, "
+        f"normalisation {architecture.normalisation}, width {architecture.width:g}"
     )
 
 
-def _circumstances(training: Mapping[str, Any]) -> list[tuple[str, str]]:
-    hours, minutes = divmod(round(training["seconds"] / 60), 60)
-    return [
-        ("time", f"{hours} h {minutes} min on {training['hardware']}, {training['precision']}"),
-        ("versions", _in_words(training["versions"])),
-    ]
-
-
-def _in_words(table: Mapping[str, Any]) -> str:
+def _list_values(table: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in table.items())
 
 
-def _scores(scores: Mapping[str, Any]) -> list[str]:
-    photos = f"{scores['images']} held-out photos, on selective search's proposals"
+def _score_table(scores: Mapping[str, Any]) -> list[str]:
+    """Return the lines of a table of scores, with an introduction and an empty line."""
+    images = f"{scores['images']} held-out photos, on selective search's proposals"
     lines = [
-        f"On {photos}. {scores['rule']}.",
+        f"On {images}. {scores['rule']}.",
         "",
         "| class | AP | 11-point | objects |",
         "|---|---|---|---|",

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Recipe
-from detector.bundles.model_card import WEIGHTS, read_member, read_multibox, recipe_of
+from detector.bundles.model_card import WEIGHTS, make_recipe, read_member, read_multibox
 from detector.bundles.pack import pack
 from detector.commands.options import DONE, Arguments, add_action, main, make_parser
 from detector.common.config import describe_error, read_toml, validate
@@ -86,7 +86,7 @@ def _recipe_of_members(arguments: argparse.Namespace) -> Recipe:
     name = arguments.name or arguments.out.name
     version = arguments.bundle_version
     try:
-        return recipe_of(members, multibox, name=name, version=version, notes=notes)
+        return make_recipe(members, multibox, name=name, version=version, notes=notes)
     except ValidationError as error:
         raise SettingsError(f"--name {name}: {describe_error(error, Recipe)}") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from detector.batch.proposal_cache import cache_path, gather
+from detector.batch.proposal_cache import cache_path, gather_proposals
 from detector.common.progress import ShowProgress, no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.formats.proposals import ProposalsFile
@@ -62,7 +62,7 @@ def propose(
         workers: Number of worker processes. By default as many as there are cores.
         show_progress: Shows how many images are finished.
     """
-    cached, failures = gather(
+    cached, failures = gather_proposals(
         images,
         folder,
         settings.proposals,
@@ -72,7 +72,7 @@ def propose(
     )
     seconds = sum(image.seconds for image in cached) / max(1, len(cached))
     if multibox is None:
-        proposed = [(image.image, image.proposals) for image in cached]
+        proposed = [(image.annotated, image.proposals) for image in cached]
         return ProposedImages(proposed, failures, seconds)
 
     proposed = []
@@ -83,7 +83,7 @@ def propose(
             started = time.perf_counter()
             merged = merge(image.proposals, multibox(pixels, settings.multibox.count))
             multibox_seconds += time.perf_counter() - started
-            proposed.append((image.image, merged))
+            proposed.append((image.annotated, merged))
             progress(number, number)
     seconds += multibox_seconds / max(1, len(cached))
     return ProposedImages(proposed, failures, seconds)

@@ -15,7 +15,7 @@ from detector.models.googlenet import Convolution, GoogLeNet
 def measure_activation_ranges(
     network: GoogLeNet, batches: Iterable[Tensor]
 ) -> dict[str, tuple[float, float]]:
-    """Return the activation ranges of a network.
+    """Return the lowest and the highest input value of each convolution, by its name.
 
     Args:
         network: A network in evaluation mode.
@@ -28,6 +28,7 @@ def measure_activation_ranges(
         low, high = ranges.get(name, (lowest, highest))
         ranges[name] = (min(lowest, low), max(highest, high))
 
+    # Hooks see the input of each convolution.
     handles = [
         convolution.register_forward_pre_hook(partial(widen_range, name))
         for name, convolution in named_convolutions(network)

@@ -1,48 +1,77 @@
-"""What annotations must be to be trained on."""
+"""Checks of annotations before they are trained on."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from detector.datasets.ground_truth import GroundTruth
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
 
 MARGIN = 1.0
-"""Pixels that a box may reach over its photo's edge, for tools round differently."""
+"""Number of pixels by which a box may leave its image, because tools round differently."""
 
 
 def check_boxes(truth: GroundTruth, file: Path) -> None:
-    """Hold boxes against the sizes of their photos.
+    """Check that all boxes lie inside their images.
+
+    Args:
+        truth: The annotations.
+        file: Their file, for the error message.
 
     Raises:
-        FormatError: naming the photo and the first box that is outside of it or has no pixel.
+        FormatError: A box leaves its image or contains no whole pixel. The message names the image
+            and its first such box.
     """
     for image in truth.images:
         limits = np.array([image.width, image.height] * 2)
-        outside = ((image.boxes < -MARGIN) | (image.boxes > limits + MARGIN)).any(axis=1)
-        whole = np.round(image.boxes).clip(0, limits)
-        empty = (whole[:, :2] >= whole[:, 2:]).any(axis=1)
-        for bad, reason in ((outside, "reaches out of"), (empty, "has no whole pixel of")):
-            if bad.any():
-                number = int(bad.argmax())
-                raise FormatError(
-                    file,
-                    f"{image.file}: box {number + 1} of {len(image.boxes)} "
-                    f"({', '.join(f'{edge:g}' for edge in image.boxes[number])}) {reason} the "
-                    f"{image.width}x{image.height} photo",
-                )
+        outside = (image.boxes < -MARGIN) | (image.boxes > limits + MARGIN)  # [N, 4]
+        _raise_first(np.any(outside, axis=1), "reaches out of", image, file)
+
+        rounded = np.round(image.boxes).clip(0, limits)
+        empty = rounded[:, :2] >= rounded[:, 2:]  # [N, 2]
+        _raise_first(np.any(empty, axis=1), "has no whole pixel of", image, file)
 
 
 def check_classes(truth: GroundTruth, file: Path) -> None:
-    """See that there is something to learn of each class.
+    """Check that each class has an object to learn from.
+
+    Args:
+        truth: The annotations.
+        file: Their file, for the error message.
 
     Raises:
-        FormatError: naming the first class without a box.
+        FormatError: A class has no box. The message names the first one.
     """
     labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in truth.images)])
     counts = np.bincount(labels, minlength=len(truth.classes))
     for name, count in zip(truth.classes, counts, strict=True):
         if count == 0:
             raise FormatError(file, f"class {name!r} has no box: remove the class or annotate it")
+
+
+def _raise_first(
+    is_bad: NDArray[np.bool_],
+    reason: str,
+    image: AnnotatedImage,
+    file: Path,
+) -> None:
+    """Raise an error if a box of an image is bad.
+
+    Args:
+        is_bad: `bool [N]`, which boxes are bad. The error names the first one.
+        reason: Verb phrase of the message, which continues with the image's size.
+        image: The image.
+        file: The file of the annotations.
+    """
+    if not is_bad.any():
+        return
+    index = int(is_bad.argmax())
+    edges = ", ".join(f"{edge:g}" for edge in image.boxes[index])
+    raise FormatError(
+        file,
+        f"{image.file}: box {index + 1} of {len(image.boxes)} ({edges}) {reason} the "
+        f"{image.width}x{image.height} photo",
+    )

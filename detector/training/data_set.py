@@ -1,54 +1,75 @@
-"""The photos of a training, with their annotations."""
+"""Data sets with annotations: how they are read, and which of their images can be used."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
+from detector.common.cpu import available_cores
 from detector.common.progress import ShowProgress
+from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
-from detector.errors import ImageError
+from detector.errors import FormatError, ImageError
 from detector.formats.records import Failure
 from detector.images import load
-from detector.training.photos import readable
-from detector.training.sampling import few_objects
+
+TREES = {"voc": voc, "ilsvrc": ilsvrc}
+"""Formats whose data sets are folders with lists of images, by their names."""
+
+Item = TypeVar("Item")
 
 
 class DataSet(NamedTuple):
-    """Annotated photos."""
+    """Annotated images."""
 
     file: Path
     """Where the annotations come from: a file, or a tree's list of images."""
     truth: GroundTruth
+    """The classes and the annotations."""
     folder: Path
     """The folder that the names of images are relative to."""
 
-    def usable(
+    def find_usable(
         self, *, strict: bool, show_progress: ShowProgress
     ) -> tuple[list[AnnotatedImage], list[Failure]]:
-        """The images whose photos can be read, and the others.
+        """Read all images; return those that can be used, and the failures.
+
+        Args:
+            strict: Whether an image that cannot be used is an error.
+            show_progress: Shows how many images were read.
 
         Raises:
-            FormatError: a photo has another size than its annotations say.
-            ImageError: with `strict`, the first photo that cannot be used.
+            FormatError: The size of an image differs from that in its annotations.
+            ImageError: An image cannot be used, and `strict` is set.
         """
-        return readable(self.truth.images, self._look, strict=strict, show_progress=show_progress)
+        return find_usable(
+            self.truth.images, self._check_image, strict=strict, show_progress=show_progress
+        )
 
-    def few(
-        self, count: int | Literal["all"], *, seed: int, strict: bool, show_progress: ShowProgress
-    ) -> tuple[list[AnnotatedImage], list[Failure]]:
-        """The usable images with so many objects of each class at most; see `usable`."""
-        chosen = self.truth.images
-        if count != "all":
-            chosen = tuple(few_objects(chosen, count, np.random.default_rng(seed)))
-        part = self._replace(truth=GroundTruth(self.truth.classes, chosen))
-        return part.usable(strict=strict, show_progress=show_progress)
+    def limit_objects(self, count: int | Literal["all"], *, seed: int) -> DataSet:
+        """Return the data set with at most `count` random objects per class; see `limit_objects`.
+
+        Args:
+            count: Maximum number of objects per class.
+            seed: Seed of the random draws.
+        """
+        if count == "all":
+            return self
+        images = limit_objects(self.truth.images, count, np.random.default_rng(seed))
+        return self._replace(truth=GroundTruth(self.truth.classes, tuple(images)))
 
     def describe(self, images: Sequence[AnnotatedImage]) -> dict[str, Any]:
-        """What a model card says of the data; `images` are those that were used."""
+        """Return what a model card says of the data.
+
+        Args:
+            images: The images that were used.
+        """
         return {
             "annotations": self.file.name,
             "photos": len(images),
@@ -56,10 +77,193 @@ class DataSet(NamedTuple):
             "difficult": sum(int(image.difficult.sum()) for image in images),
         }
 
-    def _look(self, image: AnnotatedImage) -> ImageError | None:
+    def _check_image(self, image: AnnotatedImage) -> ImageError | None:
         try:
             height, width = load(self.folder / image.file, name=image.file).shape[:2]
         except ImageError as error:
             return type(error)(image.file, error.message)
         image.check_size(self.folder / image.file, width, height)
         return None
+
+
+class DataSets(NamedTuple):
+    """The data sets of a training; all have the same classes."""
+
+    data: DataSet
+    """The images to train on."""
+    validation: DataSet | None
+    """Held-out images."""
+    objects: DataSet | None
+    """Images used only for their objects, because not all objects in them are annotated."""
+
+
+def read_coco_sets(
+    data: Path,
+    images: Path | None,
+    *,
+    validation: Path | None = None,
+    validation_images: Path | None = None,
+    objects: Path | None = None,
+    objects_images: Path | None = None,
+) -> DataSets:
+    """Read data sets from annotation files in COCO's format.
+
+    Args:
+        data: The annotations to train on.
+        images: The folder of their images. By default it lies beside the annotations and has their
+            name without ".json".
+        validation: Annotations of held-out images.
+        validation_images: The folder of these images.
+        objects: Annotations of images that are used only for their objects.
+        objects_images: The folder of these images.
+
+    Raises:
+        FormatError: A file is not an annotation file, or a folder does not exist.
+    """
+
+    def read(file: Path, folder: Path | None, option: str) -> DataSet:
+        return _make_data_set(file, coco.read(file), folder or file.with_suffix(""), option)
+
+    return DataSets(
+        data=read(data, images, "--images"),
+        validation=(
+            read(validation, validation_images, "--validation-images") if validation else None
+        ),
+        objects=read(objects, objects_images, "--objects-images") if objects else None,
+    )
+
+
+def read_tree_sets(
+    tree: str,
+    root: Path,
+    images: Path | None,
+    *,
+    split: str,
+    validation: str | None = None,
+    objects: str | None = None,
+) -> DataSets:
+    """Read data sets from a tree of folders.
+
+    The classes are those that have an object to train on.
+
+    Args:
+        tree: Format of the tree, one of `TREES`.
+        root: The tree.
+        images: The folder of all images. By default it is the tree's own.
+        split: Name of the list of images to train on.
+        validation: Name of the list of held-out images.
+        objects: Name of the list of images that are used only for their objects.
+
+    Raises:
+        FormatError: An annotation is wrong, a held-out object has another class, or a folder does
+            not exist.
+    """
+    reader = TREES[tree]
+
+    def read(name: str) -> DataSet:
+        file = root / reader.LIST_FOLDER / f"{name}.txt"
+        return _make_data_set(
+            file, reader.read(root, name), images or root / reader.IMAGE_FOLDER, "--images"
+        )
+
+    data = read(split)
+    classes = data.truth.classes_with_objects
+    return DataSets(
+        data=data._replace(truth=data.truth.with_classes(classes)),
+        validation=_with_classes(read(validation), classes, data) if validation else None,
+        objects=_with_classes(read(objects), classes, data) if objects else None,
+    )
+
+
+def _make_data_set(file: Path, truth: GroundTruth, folder: Path, option: str) -> DataSet:
+    """Return a data set whose folder of images exists.
+
+    Raises:
+        FormatError: It does not; the message names the option that chooses it.
+    """
+    if not folder.is_dir():
+        raise FormatError(folder, f"no such folder: {option} DIR says where the photos are")
+    return DataSet(file, truth, folder)
+
+
+def _with_classes(other: DataSet, classes: Mapping[str, int], data: DataSet) -> DataSet:
+    """Return another data set with the classes to train on.
+
+    Raises:
+        FormatError: It has an object of another class.
+    """
+    try:
+        return other._replace(truth=other.truth.with_classes(classes))
+    except ValueError as error:
+        raise FormatError(other.file, f"{error} in {data.file}") from error
+
+
+def find_usable(
+    items: Sequence[Item],
+    check: Callable[[Item], ImageError | None],
+    *,
+    strict: bool,
+    show_progress: ShowProgress,
+) -> tuple[list[Item], list[Failure]]:
+    """Return the items whose image can be read, and the failures of the others.
+
+    Args:
+        items: Items that each have an image.
+        check: Reads an item's image, and returns the error if it cannot be used.
+        strict: Whether an image that cannot be used is an error.
+        show_progress: Shows how many images were read.
+
+    Raises:
+        ImageError: An image cannot be used, and `strict` is set.
+    """
+    usable = []
+    failures = []
+    readers = ThreadPoolExecutor(available_cores())
+    try:
+        with show_progress(len(items), "photo") as progress:
+            checked = zip(items, readers.map(check, items), strict=True)
+            for number, (item, error) in enumerate(checked, start=1):
+                if error is None:
+                    usable.append(item)
+                elif strict:
+                    raise error
+                else:
+                    failures.append(Failure(error.file, error.code, error.message))
+                progress(number, number)
+    finally:
+        readers.shutdown(cancel_futures=True)
+    return usable, failures
+
+
+def limit_objects(
+    images: Sequence[AnnotatedImage], count: int, rng: np.random.Generator
+) -> list[AnnotatedImage]:
+    """Keep at most `count` random objects per class, and drop images left empty.
+
+    Args:
+        images: Annotated images.
+        count: Maximum number of objects per class.
+        rng: Source of the random draws.
+    """
+    # Draw from the objects of all images.
+    labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)])
+    is_drawn = np.zeros(len(labels), np.bool_)
+    for label in np.unique(labels):
+        drawn = rng.permutation(np.flatnonzero(labels == label))[:count]
+        is_drawn[drawn] = True
+
+    # Give each image its drawn objects.
+    ends = np.cumsum([0, *(len(image.labels) for image in images)])
+    limited = []
+    for image, (start, end) in zip(images, pairwise(ends), strict=True):
+        mask = is_drawn[start:end]
+        if mask.any():
+            limited.append(
+                replace(
+                    image,
+                    boxes=image.boxes[mask],
+                    labels=image.labels[mask],
+                    difficult=image.difficult[mask],
+                )
+            )
+    return limited

@@ -1,4 +1,4 @@
-"""Photometric distortion: contrast, saturation and brightness of crops."""
+"""Photometric distortion of crops: contrast, saturation and brightness."""
 
 from __future__ import annotations
 
@@ -10,27 +10,22 @@ from torch import Tensor
 from detector.bundles.manifest import Normalisation
 
 Distortions = NDArray[np.float32]
-"""`[N, 3]`: factors of contrast and saturation, and what brightness adds on a scale of 255."""
+"""`[N, 3]`: factors of contrast and saturation, and an addend of brightness on a scale of 255."""
 
 NEUTRAL = np.array([1, 1, 0], np.float32)
-
-
-def draw_distortions(n: int, strength: float, rng: np.random.Generator) -> Distortions:
-    """Distortions of `n` crops, each number drawn evenly from what the strength allows.
-
-    Args:
-        strength: by how much factors differ from 1 at most, and brightness from 0 as a share of
-            128.
-    """
-    spread = strength * np.array([1, 1, 128])
-    return (NEUTRAL + rng.uniform(-1, 1, (n, 3)) * spread).astype(np.float32)
+"""The distortion that changes nothing."""
 
 
 def distort(crops: Tensor, distortions: Distortions, normalisation: Normalisation) -> bool:
-    """Distort normalised crops `[N, S, S, 3]` in place; says whether there was anything to do.
+    """Distort crops in place, and return whether anything had to be changed.
 
-    Contrast is about the mean colour; saturation moves between a pixel's colour and the mean of
-    its channels.
+    Saturation moves between a pixel's colour and the mean of its channels. Contrast scales the
+    distance from the mean colour of the training images, which is 0 after normalisation.
+
+    Args:
+        crops: Normalised crops, `float32 [N, S, S, 3]`.
+        distortions: `float32 [N, 3]`.
+        normalisation: How the crops were normalised.
     """
     if (distortions == NEUTRAL).all():
         return False

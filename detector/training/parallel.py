@@ -13,15 +13,15 @@ from torch import Tensor, distributed, nn
 
 from detector.errors import SettingsError
 
-PATIENCE = timedelta(days=2)
+TIMEOUT = timedelta(days=2)
 """How long processes wait for the first one, which computes proposals and validates."""
 
 
 class Group:
-    """The processes of a training; a single one, unless `torchrun` started it.
+    """The processes of a training: one, unless `torchrun` started several.
 
-    Every process makes the whole batch's draws and works on its own part of it. Gradients are
-    averaged, so that the weights stay equal everywhere.
+    Every process draws the whole batch and works on its own share of it. Gradients are averaged, so
+    that the weights stay equal everywhere.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Group:
 
     @property
     def first(self) -> bool:
-        """Is this the process that writes files?"""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
     def __enter__(self) -> Self:
@@ -38,7 +38,7 @@ class Group:
             backend = "nccl" if torch.cuda.is_available() else "gloo"
             if backend == "nccl":
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            distributed.init_process_group(backend, timeout=PATIENCE)
+            distributed.init_process_group(backend, timeout=TIMEOUT)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -46,17 +46,21 @@ class Group:
             distributed.destroy_process_group()
 
     def device(self, name: str) -> str:
-        """The device of this process, where one is asked for by `name`."""
+        """Return the device of this process.
+
+        Args:
+            name: The device of the training. "auto" and "cuda" are a GPU for each process.
+        """
         gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.size > 1 and gpus and name in ("auto", "cuda"):
             return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
         return name
 
-    def part(self, batch_size: int) -> slice:
-        """Which items of a batch are this process's.
+    def share(self, batch_size: int) -> slice:
+        """Return the items of a batch that this process works on.
 
         Raises:
-            SettingsError: they cannot be shared evenly.
+            SettingsError: The items cannot be shared evenly.
         """
         if batch_size % self.size:
             raise SettingsError(
@@ -66,7 +70,7 @@ class Group:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process after the other, the first one first."""
+        """Run the block in one process after the other, starting with the first."""
         for rank in range(self.size):
             if rank == self.rank:
                 yield
@@ -78,19 +82,22 @@ class Group:
             distributed.barrier()
 
     def mean(self, value: Tensor) -> float:
-        """The mean over the processes."""
+        """Return the mean of a value over the processes."""
         if self.size > 1:
             distributed.all_reduce(value)
         return value.item() / self.size
 
     def average_gradients(self, network: nn.Module) -> None:
-        """Give every process the mean of all gradients."""
+        """Give every process the mean of the gradients of all processes."""
         if self.size == 1:
             return
+
+        # One message instead of one for each parameter.
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
         distributed.all_reduce(flat)
         flat /= self.size
+
         sizes = [gradient.numel() for gradient in gradients]
         for gradient, mean in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(mean.view_as(gradient))

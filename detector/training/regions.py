@@ -1,6 +1,6 @@
-"""Fine-tuning a GoogLeNet on the regions of annotated photos, the way R-CNN does it.
+"""Fine-tune a GoogLeNet on the regions of annotated images, as R-CNN does.
 
-`train` is the way of the data: photos with proposals, labelled regions, batches of crops, steps.
+`train_regions` follows the data: images with proposals, labelled regions, batches of crops, steps.
 """
 
 from __future__ import annotations
@@ -9,221 +9,151 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from detector.backends.pytorch import limit_threads
-from detector.batch.proposal_cache import Photo, cache_path, gather
+from detector.batch.proposal_cache import CachedImage, cache_path, gather_proposals
 from detector.bundles.manifest import TrainedMember
-from detector.bundles.model_card import MEMBER, WEIGHTS
-from detector.common.atomic_io import atomic_write
-from detector.common.prefetcher import Prefetcher
-from detector.common.progress import ShowProgress, no_progress
+from detector.bundles.model_card import MEMBER
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import SettingsError, TrainingError
 from detector.formats.records import Failure
-from detector.images import MAX_PIXELS
 from detector.models.googlenet import GoogLeNet
 from detector.models.modules import as_shipped, load_weights
 from detector.models.quantization import ActivationRanges
 from detector.models.weights import read_weights
-from detector.runtime import BackendName, Runtime
+from detector.runtime import BackendName
 from detector.training.activation_ranges import measure_activation_ranges
-from detector.training.batches import cut_batch, vary
 from detector.training.checks import check_boxes, check_classes
-from detector.training.data_set import DataSet
-from detector.training.loop import Loop, check_folder
+from detector.training.data_set import DataSets
+from detector.training.export import AUXILIARY_HEADS, describe_run, describe_start, export
+from detector.training.fit import Fitted, fit
+from detector.training.image_cache import ImageCache
+from detector.training.labelled_regions import pool_regions
 from detector.training.objective import classification_loss
-from detector.training.parallel import Group
-from detector.training.photos import Photos
-from detector.training.results import (
-    AUXILIARY_HEADS,
-    circumstances,
-    start,
-    write_weights,
-)
-from detector.training.sampling import Regions, Sampler, pool
-from detector.training.settings import RegionAugmentation, RegionTraining
-from detector.training.validation import Validator
+from detector.training.region_batches import RegionBatches
+from detector.training.sampling import Sampler
+from detector.training.settings import RegionTraining
+from detector.training.start import Training, TrainingOptions, start_training
+from detector.training.validation import DetectionValidator
+from proposals.types import Boxes
 
-HEADS = ("classifier", *AUXILIARY_HEADS)
-"""The layers that start anew."""
+NEW_LAYERS = ("classifier", *AUXILIARY_HEADS)
+"""The layers that start from random weights."""
 
-MEASURED = 8
-"""Steps whose regions give the ranges of activations."""
+HEAD_STD = 0.01
+"""Standard deviation of the last layer's random weights, as in R-CNN's prototxt."""
 
-HEAD_SPREAD = 0.01
-"""The standard deviation of a new last layer's weights, as R-CNN's prototxt has it."""
+RANGE_STEPS = 8
+"""Number of steps whose regions give the activation ranges."""
+
+
+@dataclass(frozen=True)
+class RegionOptions(TrainingOptions):
+    """The options of a region training.
+
+    Args:
+        cache: The folder of cached proposals, which trainings share. By default the output folder's
+            parent.
+        workers: Number of processes that compute proposals. By default the number of cores.
+        backend: The library that runs the network in validations.
+    """
+
+    cache: Path | None = None
+    workers: int | None = None
+    backend: BackendName | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a training did."""
+    """The outcome of a training.
+
+    Args:
+        member: The facts about the member, as they were written.
+        skipped: Images that could not be used.
+    """
 
     member: TrainedMember
     skipped: Sequence[Failure]
 
 
-def train(
-    recipe: RegionTraining,
-    data: DataSet,
-    weights: Path,
-    out: Path,
-    *,
-    objects: DataSet | None = None,
-    validation: DataSet | None = None,
-    cache: Path | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    strict: bool = False,
-    device: str = "auto",
-    backend: BackendName | Literal["auto"] = "auto",
-    workers: int | None = None,
-    show_progress: ShowProgress = no_progress,
+def train_regions(
+    recipe: RegionTraining, data_sets: DataSets, weights: Path, options: RegionOptions
 ) -> Summary:
-    """Train a network and write its weights and what is to be known of them into `out`.
+    """Train a member of a bundle; write its weights and its facts into the output folder.
 
     Args:
-        weights: a GoogLeNet's; its last layer is replaced by a new one.
-        objects: more photos, of which only the objects are trained on, since not all objects in
-            them are annotated: ILSVRC's training set, as R-CNN uses it.
-        out: a folder; it also has the log and the checkpoint.
-        cache: the folder of proposals, which trainings share; `out`'s parent if not given.
-        resume: go on from the checkpoint in `out`, if there is one.
-        strict: a photo that cannot be used is an error; otherwise it is left out.
-        backend: what runs the network in validations.
-        workers: processes that compute proposals.
-        show_progress: told how far it is.
+        recipe: The settings of the training.
+        data_sets: Images to train on, held-out images, and images used only for their objects.
+        weights: Weights of a GoogLeNet, whose last layer is replaced.
+        options: Output folder, seed, device and so on.
 
     Raises:
-        DetectorError: naming what is wrong with the data, the weights or the settings.
+        DetectorError: Something is wrong with the data, the weights or the settings.
     """
-    for file, truth, _ in filter(None, (data, objects, validation)):
-        check_boxes(truth, file)
+    check_data_sets(data_sets)
+    classes = data_sets.data.truth.classes
+    with start_training(recipe, options) as training:
+        # The network comes first, so that wrong weights do not cost hours of proposals.
+        network = build_network(recipe, len(classes), weights, options.seed)
+
+        # Images with proposals become labelled regions.
+        data = load_data(training, recipe, data_sets, options)
+        facts = {**data.facts, **describe_start(weights, options.seed)}
+        regions = pool_regions(zip(data.images, data.proposals, strict=True), recipe.sampling)
+        sampler = Sampler(regions, recipe.sampling, tuple(classes))
+
+        # Regions become batches of crops, on which the network is trained.
+        with ImageCache(data.files, recipe.run.cache_bytes, training.device) as images:
+            batches = RegionBatches(data.images, regions, sampler, images, recipe, training)
+            fitted = fit(
+                training,
+                network,
+                batches,
+                partial(classification_loss, optimisation=recipe.optimisation),
+                DetectionValidator(data.held_out, classes, recipe, training, options.backend),
+                new_layers=NEW_LAYERS,
+                steps_per_epoch=sampler.steps_per_epoch,
+                fingerprint=training.fingerprint({"regions": len(regions.labels)}, facts),
+            )
+            ranges = measure_ranges(network, batches, recipe) if training.group.first else None
+
+        member = describe_member(training, recipe, tuple(classes), ranges, facts, fitted)
+        export(training, network, {MEMBER: member.model_dump_json(indent=2).encode() + b"\n"})
+    return Summary(member, data.skipped)
+
+
+def check_data_sets(data_sets: DataSets) -> None:
+    """Check boxes and classes before any work is done.
+
+    Raises:
+        FormatError: A box leaves its image, or a class has no box.
+        SettingsError: The data sets have different classes.
+    """
+    data, *_ = data_sets
+    for data_set in filter(None, (data, data_sets.objects, data_sets.validation)):
+        check_boxes(data_set.truth, data_set.file)
     check_classes(data.truth, data.file)
-    for other in filter(None, (objects, validation)):
+    for other in filter(None, (data_sets.objects, data_sets.validation)):
         if tuple(other.truth.classes) != tuple(data.truth.classes):
             raise SettingsError(f"{other.file}: has other classes than {data.file}")
-    check_folder(out, resume=resume)
-    classes = tuple(data.truth.classes)
-    with Group() as group:
-        limit_threads()
-        chosen = torch.device(Runtime.resolve(device=group.device(device), backend="torch").device)
-        network = build(recipe, len(classes), weights, seed)
-        out.mkdir(parents=True, exist_ok=True)
-        gather_all = partial(
-            gather,
-            settings=recipe.proposals,
-            cache=cache_path(cache or out.absolute().parent, recipe.proposals),
-            workers=workers,
-            strict=strict,
-            show_progress=show_progress,
-        )
-        with group.in_turn():
-            photos, skipped = gather_all(data.truth.images, data.folder)
-            held_out: list[Photo] = []
-            if validation is not None and group.first:
-                held_out, missing = gather_all(validation.truth.images, validation.folder)
-                skipped += missing
-        if not photos:
-            raise TrainingError(f"{data.file}: none of its photos can be used")
-        files = [photo.file for photo in photos]
-        found = [(photo.image, photo.proposals.boxes) for photo in photos]
-        if objects is not None:
-            few, missing = objects.few(
-                recipe.sampling.more_objects, seed=seed, strict=strict, show_progress=show_progress
-            )
-            skipped += missing
-            files += [objects.folder / image.file for image in few]
-            found += [(image, np.zeros((0, 4), np.float32)) for image in few]
-        images = [image for image, _ in found]
-        regions = pool(found, recipe.sampling)
-        sampler = Sampler(regions, recipe.sampling, classes)
-        described = {
-            "data": data.describe([photo.image for photo in photos]),
-            **({"objects": objects.describe(few)} if objects else {}),
-            **start(weights, seed),
-        }
-        loop = Loop(
-            network,
-            heads=HEADS,
-            optimisation=recipe.optimisation,
-            run=recipe.run,
-            out=out,
-            fingerprint={
-                "recipe": recipe.model_dump(mode="json", exclude={"run", "validation"}),
-                "regions": len(regions.labels),
-                "processes": group.size,
-                **described,
-            },
-            steps_per_epoch=sampler.steps_per_epoch,
-            seed=seed,
-            device=chosen,
-            group=group,
-        )
-        if resume:
-            loop.resume()
-        kept = Photos(
-            files,
-            budget=recipe.run.cache_gib * 2**30,
-            max_pixels=MAX_PIXELS,
-            device=chosen,
-        )
-        validator = Validator(
-            held_out,
-            data.truth.classes,
-            recipe,
-            out=out,
-            device=chosen,
-            backend=backend,
-            show_progress=show_progress,
-        )
-        task = RegionTask(
-            images,
-            regions,
-            sampler,
-            kept,
-            recipe,
-            validator,
-            seed=seed,
-            device=chosen,
-            group=group,
-        )
-        with show_progress(recipe.optimisation.steps, "step") as report:
-            loop.run(task, report, validate_every=recipe.validation.every)
-        ranges: ActivationRanges | None = None
-        if group.first:
-            with loop.averaged():
-                ranges = task.ranges(network)
-        task.close()
-        member = TrainedMember(
-            warp=recipe.warp,
-            architecture=recipe.architecture,
-            ranges=ranges,
-            normalisation=recipe.normalisation,
-            classes=classes,
-            training={
-                **described,
-                "recipe": recipe.model_dump(mode="json", exclude={"run"}),
-                **circumstances(loop),
-                "scores": task.scores,
-            },
-        )
-        if group.first:
-            with loop.averaged():
-                _write(out, network, member)
-    return Summary(member, skipped)
 
 
-def build(recipe: RegionTraining, classes: int, weights: Path, seed: int) -> GoogLeNet:
-    """A network with given weights, but for its heads, which are new.
+def build_network(recipe: RegionTraining, classes: int, weights: Path, seed: int) -> GoogLeNet:
+    """Return a network with given weights and new heads.
+
+    Args:
+        recipe: The settings of the training.
+        classes: Number of classes without the background.
+        weights: File of the weights.
+        seed: Seed of the new heads' weights.
 
     Raises:
-        BundleError: the weights are missing, or those of another architecture.
-        SettingsError: the crops are too small.
+        BundleError: The weights are missing, or those of another architecture.
+        SettingsError: The crops are too small.
     """
     torch.manual_seed(seed)
     try:
@@ -235,76 +165,113 @@ def build(recipe: RegionTraining, classes: int, weights: Path, seed: int) -> Goo
         )
     except ValueError as error:
         raise SettingsError(f"warp.crop_size: {error}") from error
-    nn.init.normal_(network.classifier.weight, std=HEAD_SPREAD)
-    load_weights(network, read_weights(weights), weights, new=HEADS)
+    nn.init.normal_(network.classifier.weight, std=HEAD_STD)
+    load_weights(network, read_weights(weights), weights, new=NEW_LAYERS)
     return network
 
 
-class RegionTask:
-    """What the loop trains: telling the classes of regions, and background, apart."""
+class RegionData(NamedTuple):
+    """The data of a training, after the images were read."""
 
-    def __init__(
-        self,
-        images: Sequence[AnnotatedImage],
-        regions: Regions,
-        sampler: Sampler,
-        photos: Photos,
-        recipe: RegionTraining,
-        validator: Validator,
-        *,
-        seed: int,
-        device: torch.device,
-        group: Group,
-    ) -> None:
-        self._images, self._regions, self._sampler, self._photos = images, regions, sampler, photos
-        self._recipe, self._validator, self._seed, self._device = recipe, validator, seed, device
-        self._steps = recipe.optimisation.steps
-        own = group.part(recipe.sampling.foreground + recipe.sampling.background)
-        make = partial(self._batch, augmentation=recipe.augmentation, part=own)
-        self._batches = Prefetcher(make, self._steps)
-        self.scores: Mapping[str, Any] = {}
-        """The last validation's."""
-
-    def loss(self, network: GoogLeNet, step: int) -> Tensor:
-        """The cross entropy of a step's regions."""
-        return classification_loss(network, *self._batches(step), self._recipe.optimisation)
-
-    def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
-        """The score on held-out photos, where there are any."""
-        found = self._validator(network, step, final=step == self._steps)
-        self.scores = found or self.scores
-        return found
-
-    def ranges(self, network: GoogLeNet) -> ActivationRanges:
-        """Those of the network's activations, as it ships, on the first steps' regions as they
-        are.
-        """
-        plain = RegionAugmentation(mirror=False)
-        first = range(min(MEASURED, self._steps))
-        batches = (self._batch(step, plain, slice(None))[0] for step in first)
-        return measure_activation_ranges(as_shipped(network), batches)
-
-    def close(self) -> None:
-        """Let go of the photos."""
-        self._batches.close()
-        self._photos.close()
-
-    def _batch(
-        self, step: int, augmentation: RegionAugmentation, part: slice
-    ) -> tuple[Tensor, Tensor]:
-        """A part of a step's crops `[N, S, S, 3]`, and their labels `[N]`."""
-        recipe = self._recipe
-        rng = np.random.default_rng((self._seed, step))
-        chosen = self._sampler.draw(rng)
-        batch = vary(self._regions, chosen, self._images, augmentation, recipe.sampling, rng).part(
-            part
-        )
-        photos = self._photos.read(batch.photos.tolist())
-        crops = cut_batch(batch, photos, recipe.warp, recipe.normalisation, self._device)
-        return crops, torch.from_numpy(batch.labels).to(self._device)
+    images: Sequence[AnnotatedImage]
+    """The annotations of all images to train on."""
+    proposals: Sequence[Boxes]
+    """Proposals of each of them, `float32 [N, 4]`."""
+    files: Sequence[Path]
+    """Files of each of them."""
+    held_out: Sequence[CachedImage]
+    """Held-out images; only the first process has them."""
+    facts: Mapping[str, Any]
+    """Facts about the data for the model card."""
+    skipped: Sequence[Failure]
+    """Images that could not be used."""
 
 
-def _write(out: Path, network: GoogLeNet, member: TrainedMember) -> None:
-    write_weights(out / WEIGHTS, network)
-    with atomic_write(out / MEMBER) as file:
-        file.write(member.model_dump_json(indent=2).encode() + b"\n")
+def load_data(
+    training: Training, recipe: RegionTraining, data_sets: DataSets, options: RegionOptions
+) -> RegionData:
+    """Compute proposals, or read them from the cache.
+
+    Raises:
+        FormatError: The size of an image differs from that in its annotations.
+        ImageError: An image cannot be used, and `options.strict` is set.
+        TrainingError: No image can be used.
+    """
+    data, validation, objects = data_sets
+    gather = partial(
+        gather_proposals,
+        settings=recipe.proposals,
+        cache=cache_path(options.cache or options.out.absolute().parent, recipe.proposals),
+        workers=options.workers,
+        strict=options.strict,
+        show_progress=options.show_progress,
+    )
+
+    # The first process computes proposals; the others then find them in the cache.
+    held_out: list[CachedImage] = []
+    with training.group.in_turn():
+        proposed, skipped = gather(data.truth.images, data.folder)
+        if validation is not None and training.group.first:
+            held_out, failures = gather(validation.truth.images, validation.folder)
+            skipped += failures
+    if not proposed:
+        raise TrainingError(f"{data.file}: none of its photos can be used")
+    images = [image.annotated for image in proposed]
+    proposals = [image.proposals.boxes for image in proposed]
+    files = [image.file for image in proposed]
+    facts = {"data": data.describe(images)}
+
+    # Images used only for their objects have no proposals. Not all of their objects are annotated,
+    # so a proposal without an annotated object need not be background.
+    if objects is not None:
+        more, failures = objects.limit_objects(
+            recipe.sampling.more_objects, seed=options.seed
+        ).find_usable(strict=options.strict, show_progress=options.show_progress)
+        skipped += failures
+        facts["objects"] = objects.describe(more)
+        images += more
+        proposals += [np.zeros((0, 4), np.float32)] * len(more)
+        files += [objects.folder / image.file for image in more]
+    return RegionData(images, proposals, files, held_out, facts, skipped)
+
+
+def measure_ranges(
+    network: GoogLeNet, batches: RegionBatches, recipe: RegionTraining
+) -> ActivationRanges:
+    """Measure the activation ranges of the network, as a bundle has it, on the first regions."""
+    steps = range(min(RANGE_STEPS, recipe.optimisation.steps))
+    crops = (batches.make_unaugmented(step).crops for step in steps)
+    return measure_activation_ranges(as_shipped(network), crops)
+
+
+def describe_member(
+    training: Training,
+    recipe: RegionTraining,
+    classes: tuple[str, ...],
+    ranges: ActivationRanges | None,
+    facts: Mapping[str, Any],
+    fitted: Fitted,
+) -> TrainedMember:
+    """Return everything about a trained member except its weights.
+
+    Args:
+        training: The training.
+        recipe: The settings of the training.
+        classes: Class names.
+        ranges: Activation ranges of the network.
+        facts: Data sets, initial weights and seed.
+        fitted: Time and scores.
+    """
+    return TrainedMember(
+        warp=recipe.warp,
+        architecture=recipe.architecture,
+        ranges=ranges,
+        normalisation=recipe.normalisation,
+        classes=classes,
+        training={
+            **facts,
+            "recipe": recipe.model_dump(mode="json", exclude={"run"}),
+            **describe_run(training, fitted.seconds),
+            "scores": fitted.scores,
+        },
+    )

@@ -1,8 +1,12 @@
-"""What a training does: the tables of a training's TOML file."""
+"""Settings of trainings: the tables of their TOML files.
+
+The keys are user interface, and checkpoints and model cards record them, so their names must not
+change.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -18,48 +22,52 @@ class Optimisation(Frozen):
     """Stochastic gradient descent with momentum."""
 
     steps: PositiveInt = 40_000
+    """Number of updates of the weights."""
     trunk_rate: float = Field(0.001, ge=0)
     """Learning rate of the layers that start from given weights."""
     head_rate: float = Field(0.01, ge=0)
-    """Learning rate of the layers that start anew."""
+    """Learning rate of the layers that start from random weights."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Share of the previous update that the next one keeps."""
     weight_decay: float = Field(0.0005, ge=0)
-    """Of weights; biases and BatchNorm's factors do not decay."""
+    """Decay of the weights. Biases and BatchNorm's factors do not decay."""
     schedule: Literal["paper", "steps", "cosine"] = "cosine"
-    """"paper": 4 % less every 8 epochs; "steps": a tenth after every `drop_every`; "cosine": half
-    a wave down to 0."""
+    """How the learning rates fall. "paper": by 4 % every 8 epochs; "steps": to a tenth every
+    `drop_every` steps; "cosine": along half a wave down to 0."""
     drop_every: PositiveInt = 20_000
-    """Steps between two drops of the schedule "steps"."""
+    """Number of steps between two drops of the learning rates, with the schedule "steps"."""
     warmup: NonNegativeInt = 0
-    """Steps in which the rates rise from 0, before anything else."""
+    """Number of first steps in which the learning rates rise linearly from 0."""
     averaging: float = Field(0.0, ge=0, lt=1)
-    """Polyak averaging: the share of its old value that the weights' running mean keeps at each
-    step. The mean is what a training gives; 0 gives the last weights."""
+    """Polyak averaging: the share of its old value that the running mean of the weights keeps in
+    each step. The training's result is this mean; with 0 it is the last weights."""
     frozen: tuple[str, ...] = ()
     """Layers that keep their weights: "conv1", "conv2", "inception_3a", …"""
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    """Of the network's arithmetic; weights and their updates are float32."""
+    """Arithmetic of the network. Weights and their updates are float32."""
 
 
 class ClassifierOptimisation(Optimisation):
-    """The same, and how a classifier's loss is made."""
+    """Optimisation of a classifier, with the settings of its loss."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the target probability that is spread evenly over all classes."""
     auxiliary: float = Field(0.0, ge=0)
-    """The weight in the loss of each auxiliary head, 0.3 in the paper; 0 trains without them."""
+    """Weight in the loss of each auxiliary head, 0.3 in the paper. With 0 there are no heads."""
 
 
 class Augmentation(Frozen):
-    """How a crop is varied each time that it is drawn."""
+    """How a crop is varied whenever it is drawn."""
 
     mirror: bool = True
-    """Every other crop is flipped from left to right."""
+    """Flip half of the crops, chosen at random, from left to right."""
     distortion: float = Field(0.0, ge=0, lt=1)
-    """Contrast and saturation vary by up to this share, brightness by this share of 128."""
+    """Largest relative change of contrast and saturation; brightness changes by up to this share
+    of 128."""
 
 
 class ScratchOptimisation(ClassifierOptimisation):
-    """The same with the paper's values, and Caffe's where the paper does not say."""
+    """Optimisation from random weights: the paper's values, and Caffe's where it gives none."""
 
     steps: PositiveInt = 2_400_000
     trunk_rate: float = Field(0.01, ge=0)
@@ -70,81 +78,94 @@ class ScratchOptimisation(ClassifierOptimisation):
 
 
 class ScratchAugmentation(Augmentation):
-    """The same, distorted as in the paper."""
+    """Augmentation in a training from random weights, distorted as in the paper."""
 
     distortion: float = Field(0.4, ge=0, lt=1)
 
 
 class RegionAugmentation(Augmentation):
-    """How a region is varied each time that it is drawn."""
+    """How a region is varied whenever it is drawn."""
 
     jitter: float = Field(0.0, ge=0, lt=0.5)
-    """Each edge of a box moves by up to this share of the box's side. Labels are made anew."""
+    """Largest distance by which each edge of a box moves, as a share of the box's side. The moved
+    box is labelled again."""
 
 
 class Run(Frozen):
-    """What changes no result."""
+    """Settings that do not change results."""
 
     cache_gib: float = Field(4.0, ge=0)
-    """Memory for decoded photos, in GiB; those that do not fit are read again when drawn."""
+    """Memory for decoded images, in GiB. Images that do not fit are read again when drawn."""
     log_every: PositiveInt = 20
-    """Steps."""
+    """Number of steps between two lines of the log."""
     checkpoint_every: PositiveInt = 200
-    """Steps."""
+    """Number of steps between two checkpoints."""
+
+    @property
+    def cache_bytes(self) -> float:
+        """Memory for decoded images, in bytes."""
+        return self.cache_gib * 2**30
 
 
 class Validation(Frozen):
-    """Mean average precision on held-out photos, as the training goes."""
+    """Mean average precision on held-out images during a training of regions."""
 
     every: PositiveInt = 10_000
-    """Steps."""
+    """Number of steps between two validations."""
     photos: PositiveInt | Literal["all"] = 100
-    """The first so many, as it goes."""
+    """Number of held-out images in a validation during the training."""
     final: PositiveInt | Literal["all"] = "all"
-    """The first so many, at the end."""
+    """Number of held-out images in the validation at the end."""
 
 
 class ClassifierValidation(Frozen):
-    """Accuracy on held-out photos, as the training goes."""
+    """Accuracy on held-out images during a training of a classifier."""
 
     every: PositiveInt = 40_000
-    """Steps."""
+    """Number of steps between two validations."""
 
 
 class CoverageValidation(Frozen):
-    """Coverage of the objects of held-out photos by the proposals, as the training goes."""
+    """Share of objects covered by MultiBox's proposals on held-out images, during its training."""
 
     every: PositiveInt = 1000
-    """Steps."""
+    """Number of steps between two validations."""
     photos: PositiveInt | Literal["all"] = "all"
-    """The first so many."""
+    """Number of held-out images in a validation."""
 
 
 class Patches(Frozen):
-    """The part of a photo that a classifier sees, drawn anew each time."""
+    """The random parts of images on which a classifier is trained."""
 
     smallest: float = Field(0.08, gt=0, le=1)
-    """The least share of the photo's area; the largest is all of it."""
+    """Smallest area of a patch, as a share of the image's area. The largest is the whole image."""
     narrowest: float = Field(0.75, gt=0, le=1)
-    """The least ratio of width to height, and of height to width."""
+    """Smallest ratio of width to height, and of height to width."""
     batch_size: PositiveInt = 32
+    """Number of patches in a batch."""
 
 
 class Sampling(Frozen):
-    """Which regions make a batch."""
+    """Composition of a batch of regions."""
 
     foreground: PositiveInt = 32
+    """Number of regions of objects."""
     background: PositiveInt = 96
+    """Number of regions of the background."""
     foreground_iou: float = Field(0.5, gt=0, le=1)
-    """A region is an object of the class that it overlaps most, from this IoU on."""
+    """A region whose best IoU with an object is at least this is a region of that object's
+    class."""
     background_iou: float = Field(0.5, gt=0, le=1)
-    """A region is background below this IoU. What lies between the two is left out."""
+    """A region whose best IoU with an object is below this is background. Regions between the two
+    are left out."""
     balanced: float = Field(0.0, ge=0, le=1)
-    """The share of the foreground of which first the class is drawn, each as likely."""
+    """Share of the foreground for which first a class is drawn, all classes equally likely, and
+    then one of its regions. For the rest, all regions of objects are equally likely."""
     near: float = Field(0.0, ge=0, le=1)
-    """The share of the background that overlaps an object with an IoU of 0.1 and more."""
+    """Share of the background that is drawn from the regions near an object: those with an IoU of
+    at least 0.1. For the rest, all regions of the background are equally likely."""
     more_objects: PositiveInt | Literal["all"] = 1000
-    """Of each class, at most, from data of which only the objects are trained on."""
+    """Maximum number of objects per class that are taken from the data of `--objects`."""
 
     @model_validator(mode="after")
     def _check(self) -> Sampling:
@@ -153,22 +174,24 @@ class Sampling(Frozen):
         return self
 
 
-class Pictures(Frozen):
-    """The part of a photo that MultiBox sees, drawn anew each time."""
+class Views(Frozen):
+    """The random views on which MultiBox is trained: whole images and large parts of them."""
 
     whole: float = Field(0.3, ge=0, le=1)
-    """The share of pictures that are whole photos."""
+    """Share of views that show the whole image."""
     smallest: float = Field(0.1, gt=0, le=1)
-    """The least share of the photo's area that the others have."""
+    """Smallest area of the other views, as a share of the image's area."""
     narrowest: float = Field(0.67, gt=0, le=1)
-    """The least ratio of the shares that they have of the photo's width and height."""
+    """Smallest ratio of a view's share of the image's width to its share of the height, and of the
+    height's to the width's."""
     visible: float = Field(0.5, gt=0, le=1)
-    """An object is one of the picture's if it has at least this share of the object's area."""
+    """An object belongs to a view if at least this share of the object's area is inside."""
     batch_size: PositiveInt = 32
+    """Number of views in a batch."""
 
 
 class RegionTraining(Frozen):
-    """The tables of `detector-train regions`. The defaults are R-CNN's, but for the schedule."""
+    """Settings of `detector-train regions`. The defaults are R-CNN's, except for the schedule."""
 
     warp: Warp = Warp()
     architecture: Architecture = Architecture()
@@ -182,11 +205,12 @@ class RegionTraining(Frozen):
 
 
 class ClassifierTraining(Frozen):
-    """The tables of `detector-train classifier`. The defaults are the paper's, and Caffe's where
-    the paper does not say.
+    """Settings of `detector-train classifier`. The defaults are the paper's, and Caffe's where the
+    paper gives none.
     """
 
     crop_size: int = Field(224, ge=64)
+    """S, the side of the square crops in pixels."""
     architecture: Architecture = Architecture()
     normalisation: Normalisation = Normalisation()
     patches: Patches = Patches()
@@ -197,14 +221,23 @@ class ClassifierTraining(Frozen):
 
 
 class MultiBoxTraining(MultiBoxRecipe):
-    """The keys and tables of `detector-train multibox`."""
+    """Settings of `detector-train multibox`."""
 
     alpha: float = Field(ALPHA, ge=0)
-    """The weight of locations in the loss."""
+    """Weight of the locations in the loss."""
     matching: Literal["priors", "boxes"] = "priors"
-    """Objects are matched with priors, or with what the network makes of them."""
-    pictures: Pictures = Pictures()
+    """What objects are matched with: the priors, or the boxes that the network predicts."""
+    pictures: Views = Views()
     augmentation: Augmentation = Augmentation()
     optimisation: Optimisation = Optimisation()
     validation: CoverageValidation = CoverageValidation()
     run: Run = Run()
+
+
+TrainingRecipe = RegionTraining | ClassifierTraining | MultiBoxTraining
+"""The settings of any training."""
+
+
+def settings_that_change_weights(recipe: TrainingRecipe) -> dict[str, Any]:
+    """Return the settings, as in JSON, without those that do not change the resulting weights."""
+    return recipe.model_dump(mode="json", exclude={"run", "validation"})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from detector.bundles.manifest import TrainedMember
-from detector.bundles.model_card import MEMBER, card, read_member, recipe_of
+from detector.bundles.model_card import MEMBER, make_card, make_recipe, read_member
 from detector.errors import BundleError
 
 TRAINING: dict[str, Any] = {
@@ -48,7 +48,7 @@ def member(**changes: Any) -> TrainedMember:
 
 
 def test_a_card_tells_everything() -> None:
-    text = card("pets", "1.0.0", [member()], None, "**Limits.** It knows pets.")
+    text = make_card("pets", "1.0.0", [member()], None, "**Limits.** It knows pets.")
     for fact in (
         "# pets, version 1.0.0",
         "1 GoogLeNet for these classes: cat, dog.",
@@ -68,14 +68,14 @@ def test_a_card_tells_everything() -> None:
 
 
 def test_without_validation_there_are_no_scores() -> None:
-    text = card("pets", "1", [member(training=TRAINING | {"scores": {}})], None, "")
+    text = make_card("pets", "1", [member(training=TRAINING | {"scores": {}})], None, "")
     assert "held-out" not in text
     assert text.endswith("|\n")
 
 
 def test_members_are_numbered_and_keep_their_warps() -> None:
     other = member(warp={"crop_size": 96, "context": "1/10"})
-    recipe = recipe_of({Path("a"): member(), Path("b"): other}, name="pets", version="2")
+    recipe = make_recipe({Path("a"): member(), Path("b"): other}, name="pets", version="2")
     assert [m.warp.crop_size for m in recipe.members] == [128, 96]
     assert recipe.members[1].warp.context == Fraction(1, 10)
     assert recipe.classes == ("cat", "dog")
@@ -86,7 +86,7 @@ def test_members_are_numbered_and_keep_their_warps() -> None:
 def test_members_must_share_their_classes() -> None:
     other = member(classes=["cat", "cow"])
     with pytest.raises(BundleError, match=r"b/member\.json: has other classes than a/member\.json"):
-        recipe_of({Path("a"): member(), Path("b"): other}, name="pets", version="2")
+        make_recipe({Path("a"): member(), Path("b"): other}, name="pets", version="2")
 
 
 def test_reading(tmp_path: Path) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from safetensors.torch import load_file
 
@@ -20,39 +18,10 @@ from detector.bundles.model_card import WEIGHTS
 from detector.common.progress import Progress
 from detector.errors import FormatError, SettingsError, TruncatedImage
 from detector.evaluation.classification import read_labels
-from detector.training.classifier import LABELS, draw_patch, train
-from detector.training.loop import CHECKPOINT, LOG
-from detector.training.settings import ClassifierTraining, Patches
-
-
-@given(st.integers(1, 2000), st.integers(1, 2000), st.integers(0, 2**32))
-def test_patches_are_inside_and_of_an_allowed_shape(width: int, height: int, seed: int) -> None:
-    x, y, w, h = draw_patch(width, height, Patches(), np.random.default_rng(seed))
-    assert 0 <= x <= x + w <= width
-    assert 0 <= y <= y + h <= height
-    assert w > 0
-    assert h > 0
-    if 1 < max(width, height) / min(width, height) < 4 / 3 and min(width, height) >= 40:
-        assert w * h >= 0.08 * width * height * 0.9
-        assert 0.75 * 0.92 <= w / h <= 1.334 * 1.08
-
-
-def test_patches_have_the_papers_distribution() -> None:
-    rng = np.random.default_rng(0)
-    patches = np.array([draw_patch(3000, 3000, Patches(), rng) for _ in range(4000)], float)
-    areas = patches[:, 2] * patches[:, 3] / 3000**2
-    small = areas < 0.5  # larger ones may not fit for their shape
-    assert areas.min() == pytest.approx(0.08, abs=0.01)
-    expected = np.quantile(np.linspace(0.08, 0.5, 1000), [0.25, 0.5, 0.75])
-    np.testing.assert_allclose(np.quantile(areas[small], [0.25, 0.5, 0.75]), expected, atol=0.03)
-    logs = np.log(patches[small, 2] / patches[small, 3]) / math.log(4 / 3)
-    np.testing.assert_allclose(np.quantile(logs, [0.25, 0.5, 0.75]), [-0.5, 0, 0.5], atol=0.07)
-
-
-def test_a_strip_gives_its_middle() -> None:
-    patches = Patches(smallest=1.0)
-    assert draw_patch(1000, 30, patches, np.random.default_rng(0)) == (480, 0, 40, 30)
-    assert draw_patch(30, 1000, patches, np.random.default_rng(0)) == (0, 480, 30, 40)
+from detector.training.checkpoint import CHECKPOINT, LOG
+from detector.training.classifier import LABELS, train_classifier
+from detector.training.settings import ClassifierTraining
+from detector.training.start import TrainingOptions
 
 
 @pytest.fixture
@@ -87,10 +56,14 @@ def recipe(
     )
 
 
+def on_cpu(out: Path, **options: Any) -> TrainingOptions:
+    return TrainingOptions(out, device="cpu", **options)
+
+
 def test_it_learns_colours(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     longer = recipe(40, 12, 1000, averaging=0.5, momentum=0.5, trunk_rate=0.05)
-    accuracy, skipped = train(longer, folder, out, validation=folder, device="cpu")
+    accuracy, skipped = train_classifier(longer, folder, on_cpu(out), validation=folder)
     assert not skipped
     losses = [json.loads(line).get("loss") for line in (out / LOG).read_text().splitlines()]
     assert sum(losses[30:40]) < 0.5 * sum(losses[:10])
@@ -110,11 +83,11 @@ def interrupted(total: int, unit: str) -> Iterator[Progress]:
 
 
 def test_resumed_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
-    train(recipe(), folder, tmp_path / "whole", device="cpu")
+    train_classifier(recipe(), folder, on_cpu(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):
-        train(recipe(), folder, tmp_path / "broken", device="cpu", show_progress=interrupted)
+        train_classifier(recipe(), folder, on_cpu(tmp_path / "broken", show_progress=interrupted))
     assert not (tmp_path / "broken" / WEIGHTS).exists()
-    train(recipe(), folder, tmp_path / "broken", device="cpu", resume=True)
+    train_classifier(recipe(), folder, on_cpu(tmp_path / "broken", resume=True))
     weights = [load_file(tmp_path / name / WEIGHTS) for name in ("whole", "broken")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
@@ -123,8 +96,10 @@ def test_photos_that_cannot_be_read_are_left_out(folder: Path, tmp_path: Path) -
     photo = folder / "red" / "2.png"
     photo.write_bytes(photo.read_bytes()[:100])
     with pytest.raises(TruncatedImage, match=r"2.png"):
-        train(recipe(), folder, tmp_path / "strict", strict=True, device="cpu")
-    accuracy, skipped = train(recipe(), folder, tmp_path / "a", validation=folder, device="cpu")
+        train_classifier(recipe(), folder, on_cpu(tmp_path / "strict", strict=True))
+    accuracy, skipped = train_classifier(
+        recipe(), folder, on_cpu(tmp_path / "a"), validation=folder
+    )
     assert [(failure.file, failure.error) for failure in skipped] == [
         (str(photo), "truncated-image")
     ] * 2, "trained on and held out"
@@ -133,10 +108,12 @@ def test_photos_that_cannot_be_read_are_left_out(folder: Path, tmp_path: Path) -
 
 def test_what_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="a folder of photos for each of two or more classes"):
-        train(recipe(), folder / "red", tmp_path / "out", device="cpu")
+        train_classifier(recipe(), folder / "red", on_cpu(tmp_path / "out"))
     with pytest.raises(SettingsError, match="crop_size: crops must be with auxiliary heads"):
-        train(recipe().model_copy(update={"crop_size": 64}), folder, tmp_path / "a", device="cpu")
+        train_classifier(
+            recipe().model_copy(update={"crop_size": 64}), folder, on_cpu(tmp_path / "a")
+        )
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / CHECKPOINT).touch()
     with pytest.raises(SettingsError, match="give --resume, or another --out"):
-        train(recipe(), folder, tmp_path / "used", device="cpu")
+        train_classifier(recipe(), folder, on_cpu(tmp_path / "used"))

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from detector.bundles.manifest import Normalisation
-from detector.training.distortion import NEUTRAL, distort, draw_distortions
+from detector.training.augmentation import draw_distortions
+from detector.training.distortion import NEUTRAL, distort
 
 NORMALISATION = Normalisation(std=(2.0, 4.0, 8.0))
 

@@ -12,7 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from detector.training.multibox_loss import Targets, cluster, loss, match_boxes, match_priors
+from detector.training.multibox_loss import (
+    Targets,
+    assignment_loss,
+    cluster_boxes,
+    match_boxes,
+    match_priors,
+)
 from detector.training.settings import ALPHA
 
 seeds = st.integers(0, 10_000)
@@ -96,7 +102,9 @@ def test_loss_equals_the_formulas(seed: int, n: int) -> None:
         parts.append((np.full(len(i), picture), i, objects[picture][j]))
     pictures, indices, matched = (np.concatenate(part) for part in zip(*parts, strict=True))
     targets = Targets(*map(torch.from_numpy, (pictures, indices, matched)))
-    got = loss(torch.from_numpy(found), torch.from_numpy(logits), targets, torch.full((k, 4), 0.05))
+    got = assignment_loss(
+        torch.from_numpy(found), torch.from_numpy(logits), targets, torch.full((k, 4), 0.05)
+    )
     assert got.item() == pytest.approx(expected / n, rel=1e-4)
 
 
@@ -111,10 +119,10 @@ def test_clusters_are_where_boxes_are() -> None:
     rng = np.random.default_rng(0)
     centres = np.array([[0.1, 0.1, 0.3, 0.3], [0.2, 0.5, 0.9, 1.0], [0.5, 0.0, 1.0, 0.4]])
     some = (np.repeat(centres, 50, axis=0) + rng.normal(0, 0.005, (150, 4))).astype(np.float32)
-    np.testing.assert_allclose(cluster(some, 3), centres, atol=0.005)
-    np.testing.assert_array_equal(cluster(some, 3, seed=5), cluster(some, 3, seed=5))
+    np.testing.assert_allclose(cluster_boxes(some, 3), centres, atol=0.005)
+    np.testing.assert_array_equal(cluster_boxes(some, 3, seed=5), cluster_boxes(some, 3, seed=5))
 
 
 def test_clusters_need_as_many_boxes() -> None:
     with pytest.raises(ValueError, match="3 priors need as many distinct boxes, not 1"):
-        cluster(np.zeros((5, 4), np.float32), 3)
+        cluster_boxes(np.zeros((5, 4), np.float32), 3)

@@ -7,7 +7,7 @@ import torch
 
 from detector.bundles.manifest import Architecture
 from detector.models.googlenet import GoogLeNet
-from detector.training.objective import classification_loss
+from detector.training.objective import LabelledCrops, classification_loss
 from detector.training.settings import ClassifierOptimisation
 
 LABELS = torch.tensor([0, 2])
@@ -36,7 +36,7 @@ def test_cross_entropy(smoothing: float) -> None:
     crops = torch.randn(2, 96, 96, 3)
     net = network(auxiliary=False)
     loss = classification_loss(
-        net, crops, LABELS, ClassifierOptimisation(label_smoothing=smoothing)
+        net, LabelledCrops(crops, LABELS), ClassifierOptimisation(label_smoothing=smoothing)
     )
     assert loss.item() == pytest.approx(literal(net(crops.permute(0, 3, 1, 2)), smoothing))
 
@@ -44,7 +44,9 @@ def test_cross_entropy(smoothing: float) -> None:
 def test_auxiliary_heads_count_at_their_weight() -> None:
     crops = torch.randn(2, 96, 96, 3)
     net = network(auxiliary=True)
-    loss = classification_loss(net, crops, LABELS, ClassifierOptimisation(auxiliary=0.3))
+    loss = classification_loss(
+        net, LabelledCrops(crops, LABELS), ClassifierOptimisation(auxiliary=0.3)
+    )
     own, first, second = (
         literal(logits, 0.0) for logits in net.forward_with_auxiliary(crops.permute(0, 3, 1, 2))
     )

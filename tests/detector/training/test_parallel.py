@@ -16,7 +16,7 @@ from torch import nn
 
 from detector.bundles.model_card import MEMBER, WEIGHTS
 from detector.errors import SettingsError
-from detector.training.loop import LOG
+from detector.training.checkpoint import LOG
 from detector.training.parallel import Group
 
 ROOT = Path(__file__).parents[3]
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 def test_one_process_is_a_group_of_its_own() -> None:
     with Group() as group:
         assert (group.rank, group.size, group.first) == (0, 1, True)
-        assert list(range(10))[group.part(10)] == list(range(10))
+        assert list(range(10))[group.share(10)] == list(range(10))
         assert group.device("auto") == "auto"
         assert group.mean(torch.tensor(3.5)) == 3.5
         with group.in_turn():
@@ -46,10 +46,10 @@ def _work(rank: int, port: int, folder: Path) -> None:
         said = {
             "gradients": [gradient.flatten().tolist() for gradient in gradients],
             "mean": group.mean(torch.tensor(float(rank))),
-            "part": list(range(6))[group.part(6)],
+            "share": list(range(6))[group.share(6)],
         }
         try:
-            group.part(7)
+            group.share(7)
         except SettingsError as error:
             said["refused"] = str(error)
         (folder / f"{rank}.json").write_text(json.dumps(said))
@@ -69,7 +69,7 @@ def test_two_processes_share_the_work(tmp_path: Path) -> None:
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first["gradients"] == second["gradients"] == [[2.0] * 6, [2.0] * 2]
     assert first["mean"] == second["mean"] == 0.5
-    assert (first["part"], second["part"]) == ([0, 2, 4], [1, 3, 5])
+    assert (first["share"], second["share"]) == ([0, 2, 4], [1, 3, 5])
     assert first["refused"] == "a batch of 7 cannot be shared evenly by 2 processes"
     assert (tmp_path / "turns").read_text() == "0\n1\n"
 

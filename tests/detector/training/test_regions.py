@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from detector import Detector
 from detector.bundles.manifest import Architecture
-from detector.bundles.model_card import MEMBER, WEIGHTS, read_member, recipe_of
+from detector.bundles.model_card import MEMBER, WEIGHTS, make_recipe, read_member
 from detector.bundles.pack import pack
 from detector.commands.train import command
 from detector.common.config import read_toml
@@ -24,9 +24,9 @@ from detector.datasets import coco
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
 from detector.settings import Settings
-from detector.training.data_set import DataSet
-from detector.training.loop import CHECKPOINT, LOG
-from detector.training.regions import train
+from detector.training.checkpoint import CHECKPOINT, LOG
+from detector.training.data_set import DataSet, DataSets
+from detector.training.regions import RegionOptions, train_regions
 from detector.training.settings import RegionTraining
 from tests.support.tiny_bundle import load_network
 
@@ -35,6 +35,10 @@ ROOT = Path(__file__).parents[3]
 
 def data_set(file: Path) -> DataSet:
     return DataSet(file, coco.read(file), file.with_suffix(""))
+
+
+def alone(data: DataSet) -> DataSets:
+    return DataSets(data, validation=None, objects=None)
 
 
 @pytest.fixture
@@ -51,9 +55,8 @@ def test_from_annotations_to_a_detector(
     painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
 ) -> None:
     out, data = tmp_path / "one", data_set(painted)
-    summary = train(
-        recipe, data, start, out, validation=data, cache=painted.parent, device="cpu", workers=1
-    )
+    options = RegionOptions(out, device="cpu", cache=painted.parent, workers=1)
+    summary = train_regions(recipe, DataSets(data, data, None), start, options)
     assert not summary.skipped
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [CHECKPOINT, LOG, MEMBER, WEIGHTS, "validation-6.jsonl"]
@@ -74,7 +77,7 @@ def test_from_annotations_to_a_detector(
     assert log[-1]["mean_ap"] == facts["scores"]["mean_ap"]
 
     bundle = pack(
-        tmp_path / "mine", recipe_of({out: member}, name="mine", version="1"), [out / WEIGHTS]
+        tmp_path / "mine", make_recipe({out: member}, name="mine", version="1"), [out / WEIGHTS]
     )
     exact = Settings.read(scoring=True, assignments=["classifier.precision=float32"])
     with Detector.load(bundle, settings=exact, device="cpu") as detector:
@@ -99,7 +102,8 @@ def test_it_learns(painted: Path, recipe: RegionTraining, start: Path, tmp_path:
     optimisation = {"steps": 40, "head_rate": 0.1, "precision": "float32", "averaging": 0.0}
     changes = {"optimisation": optimisation, "run": {"log_every": 1}}
     longer = RegionTraining.model_validate(recipe.model_dump() | changes)
-    train(longer, data_set(painted), start, tmp_path / "a", cache=painted.parent, device="cpu")
+    options = RegionOptions(tmp_path / "a", device="cpu", cache=painted.parent)
+    train_regions(longer, alone(data_set(painted)), start, options)
     log = (tmp_path / "a" / LOG).read_text().splitlines()
     losses = [json.loads(line)["loss"] for line in log]
     assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
@@ -110,8 +114,8 @@ def test_auxiliary_heads_help_training_and_are_not_shipped(
 ) -> None:
     changes = {"warp": {"crop_size": 96}, "optimisation": {"steps": 1, "auxiliary": 0.3}}
     with_heads = RegionTraining.model_validate(recipe.model_dump() | changes)
-    data = data_set(painted)
-    train(with_heads, data, start, tmp_path / "a", cache=painted.parent, device="cpu")
+    options = RegionOptions(tmp_path / "a", device="cpu", cache=painted.parent)
+    train_regions(with_heads, alone(data_set(painted)), start, options)
     names = load_file(tmp_path / "a" / WEIGHTS)
     assert not [name for name in names if name.startswith("loss")]
     assert any(name.startswith("network.loss1.") for name in load_file(tmp_path / "a" / CHECKPOINT))
@@ -158,9 +162,8 @@ def test_bounded_memory_trains_the_same(
     for name, cache_gib in (("all", 1.0), ("none", 0.0)):
         run = recipe.run.model_copy(update={"cache_gib": cache_gib})
         bounded = recipe.model_copy(update={"run": run})
-        train(
-            bounded, data_set(painted), start, tmp_path / name, cache=painted.parent, device="cpu"
-        )
+        options = RegionOptions(tmp_path / name, device="cpu", cache=painted.parent)
+        train_regions(bounded, alone(data_set(painted)), start, options)
         made.append(load_file(tmp_path / name / WEIGHTS))
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
 
@@ -171,16 +174,16 @@ def test_what_is_refused_before_the_work(
     data = data_set(painted)
     other = DataSet(painted, GroundTruth({"red": 1}, data.truth.images[:0]), data.folder)
     with pytest.raises(SettingsError, match="has other classes than"):
-        train(recipe, data, start, tmp_path / "a", validation=other)
+        train_regions(recipe, DataSets(data, other, None), start, RegionOptions(tmp_path / "a"))
     with pytest.raises(FormatError, match="class 'red' has no box"):
-        train(recipe, other, start, tmp_path / "a")
+        train_regions(recipe, alone(other), start, RegionOptions(tmp_path / "a"))
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / CHECKPOINT).touch()
     with pytest.raises(SettingsError, match="has a checkpoint: give --resume, or another --out"):
-        train(recipe, data, start, tmp_path / "used")
+        train_regions(recipe, alone(data), start, RegionOptions(tmp_path / "used"))
     wider = recipe.model_copy(update={"architecture": Architecture(width=0.5)})
     with pytest.raises(BundleError, match=r"0\.safetensors: conv1\S* has shape \[16.*not \[32"):
-        train(wider, data, start, tmp_path / "b", device="cpu")
+        train_regions(wider, alone(data), start, RegionOptions(tmp_path / "b", device="cpu"))
     assert not (tmp_path / "b").exists()
 
 
@@ -197,15 +200,11 @@ def test_more_objects_are_no_background(
     file.write_text(json.dumps(content))
     more = DataSet(file, coco.read(file), painted.with_suffix(""))
     sampling = recipe.sampling.model_copy(update={"more_objects": 3})
-    summary = train(
+    summary = train_regions(
         recipe.model_copy(update={"sampling": sampling}),
-        data_set(painted),
+        DataSets(data_set(painted), None, more),
         start,
-        tmp_path / "out",
-        objects=more,
-        cache=painted.parent,
-        device="cpu",
-        workers=1,
+        RegionOptions(tmp_path / "out", device="cpu", cache=painted.parent, workers=1),
     )
     facts = summary.member.training
     assert facts["objects"]["boxes"] == 6  # 3 red, 3 blue

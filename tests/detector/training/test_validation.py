@@ -8,23 +8,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from detector.batch.proposal_cache import Photo, cache_path, gather
+from detector.batch.proposal_cache import CachedImage, cache_path, gather_proposals
 from detector.bundles.manifest import Architecture
-from detector.common.progress import no_progress
 from detector.datasets import coco
 from detector.images import load
 from detector.models.googlenet import GoogLeNet
+from detector.runtime import Runtime
 from detector.training import validation
+from detector.training.parallel import Group
 from detector.training.settings import RegionTraining
-from detector.training.validation import Validator
+from detector.training.start import Training, TrainingOptions
+from detector.training.validation import DetectionValidator
 
 
 @pytest.fixture
-def photos(painted: Path) -> list[Photo]:
+def images(painted: Path) -> list[CachedImage]:
     recipe = RegionTraining()
     cache = cache_path(painted.parent, recipe.proposals)
-    images = coco.read(painted).images
-    return gather(images, painted.with_suffix(""), recipe.proposals, cache, workers=1)[0]
+    annotated = coco.read(painted).images
+    return gather_proposals(annotated, painted.with_suffix(""), recipe.proposals, cache, workers=1)[
+        0
+    ]
 
 
 def network() -> GoogLeNet:
@@ -32,53 +36,51 @@ def network() -> GoogLeNet:
     return GoogLeNet(3, crop_size=64, architecture=Architecture(width=0.25))
 
 
-def validator(held_out: list[Photo], out: Path, **counts: int) -> Validator:
+def validator(
+    held_out: list[CachedImage], out: Path, *, steps: int = 5, **counts: int
+) -> DetectionValidator:
     recipe = RegionTraining.model_validate(
         {
             "warp": {"crop_size": 64},
             "architecture": {"width": 0.25},
-            "optimisation": {"precision": "float32"},
+            "optimisation": {"precision": "float32", "steps": steps},
             "validation": counts,
         }
     )
     classes = {"red": 1, "blue": 2}
-    return Validator(
-        held_out,
-        classes,
-        recipe,
-        out=out,
-        device=torch.device("cpu"),
-        backend="torch",
-        show_progress=no_progress,
-    )
+    runtime = Runtime.resolve(device="cpu", backend="torch", precision="float32")
+    training = Training(recipe, TrainingOptions(out), Group(), runtime)
+    return DetectionValidator(held_out, classes, recipe, training, "torch")
 
 
-def test_counts_of_photos_as_it_goes_and_at_the_end(photos: list[Photo], tmp_path: Path) -> None:
-    validate = validator(photos, tmp_path, photos=1, final=3)
-    found = validate(network(), 5, final=False)
-    assert (found["images"], [c["positives"] for c in found["classes"]]) == (1, [1, 1])  # type: ignore[attr-defined]
+def test_counts_of_images_as_it_goes_and_at_the_end(
+    images: list[CachedImage], tmp_path: Path
+) -> None:
+    validate = validator(images, tmp_path, steps=9, photos=1, final=3)
+    found = validate(network(), 5)
+    assert (found["images"], [c["positives"] for c in found["classes"]]) == (1, [1, 1])
     assert not list(tmp_path.iterdir())
-    assert validate(network(), 9, final=True)["images"] == 3
+    assert validate(network(), 9)["images"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["validation-9.jsonl"]
 
 
-def test_without_photos_there_is_nothing_to_say(tmp_path: Path) -> None:
-    assert validator([], tmp_path)(network(), 5, final=True) == {}
+def test_without_images_there_is_nothing_to_say(tmp_path: Path) -> None:
+    assert validator([], tmp_path)(network(), 5) == {}
 
 
-def test_what_another_network_found_is_of_no_use(photos: list[Photo], tmp_path: Path) -> None:
+def test_what_another_network_found_is_of_no_use(images: list[CachedImage], tmp_path: Path) -> None:
     other = network()
     with torch.no_grad():
         other.classifier.weight.neg_()
-    expected = validator(photos, tmp_path / "own")(other, 5, final=True)
-    before = validator(photos, tmp_path)(network(), 5, final=True)
-    assert validator(photos, tmp_path)(other, 5, final=True) == expected != before
+    expected = validator(images, tmp_path / "own")(other, 5)
+    before = validator(images, tmp_path)(network(), 5)
+    assert validator(images, tmp_path)(other, 5) == expected != before
 
 
 def test_a_killed_validation_goes_on(
-    photos: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    images: list[CachedImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = validator(photos, tmp_path / "whole")(network(), 5, final=True)
+    whole = validator(images, tmp_path / "whole")(network(), 5)
     read: list[str] = []
 
     def failing(file: Path) -> object:
@@ -89,8 +91,8 @@ def test_a_killed_validation_goes_on(
 
     monkeypatch.setattr(validation, "load", failing)
     with pytest.raises(KeyboardInterrupt):
-        validator(photos, tmp_path / "broken")(network(), 5, final=True)
-    assert validator(photos, tmp_path / "broken")(network(), 5, final=True) == whole
+        validator(images, tmp_path / "broken")(network(), 5)
+    assert validator(images, tmp_path / "broken")(network(), 5) == whole
     assert read == ["0.png", "1.png", "2.png", "2.png", "3.png"]
     lines = (tmp_path / "broken" / "validation-5.jsonl").read_text().splitlines()
     assert [json.loads(line)["file"] for line in lines[1:]] == [f"{n}.png" for n in range(4)]

@@ -16,15 +16,16 @@ from detector.bundles.manifest import Architecture
 from detector.common.progress import no_progress
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.models.googlenet import GoogLeNet
-from detector.training.loop import CHECKPOINT, LOG, Loop
+from detector.runtime import Runtime
+from detector.training.checkpoint import CHECKPOINT, LOG
+from detector.training.fit import Loop
 from detector.training.parallel import Group
-from detector.training.settings import Optimisation, Run
-
-CPU = torch.device("cpu")
+from detector.training.settings import RegionTraining
+from detector.training.start import Training, TrainingOptions
 
 
 class Noise:
-    """A task: random crops with random labels, drawn by the step."""
+    """Random crops with random labels, drawn by the step, and how to learn from them."""
 
     def __init__(self, *, stop_at: int | None = None, scale: float = 1.0) -> None:
         self.stop_at, self.scale = stop_at, scale
@@ -32,12 +33,16 @@ class Noise:
         self.dies = False
         """In the next validation."""
 
-    def loss(self, network: GoogLeNet, step: int) -> Tensor:
-        if step == self.stop_at:
-            raise KeyboardInterrupt
+    def make_batch(self, step: int) -> tuple[Tensor, Tensor]:
         rng = torch.Generator().manual_seed(step)
         crops = torch.randn(4, 3, 64, 64, generator=rng)
         labels = torch.randint(3, (4,), generator=rng)
+        if step == self.stop_at:
+            raise KeyboardInterrupt
+        return crops, labels
+
+    def loss(self, network: GoogLeNet, batch: tuple[Tensor, Tensor]) -> Tensor:
+        crops, labels = batch
         return torch.nn.functional.cross_entropy(network(crops), labels) * self.scale
 
     def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
@@ -53,27 +58,31 @@ def loop(
     *,
     seed: int = 3,
     checkpoint_every: int = 2,
+    validate_every: int = 100,
     **optimisation: Any,
 ) -> Loop[GoogLeNet]:
     torch.manual_seed(0)
     settings = {"steps": 5, "averaging": 0.5, "precision": "float32"} | optimisation
+    recipe = RegionTraining.model_validate(
+        {
+            "optimisation": settings,
+            "validation": {"every": validate_every},
+            "run": {"log_every": 1, "checkpoint_every": checkpoint_every},
+        }
+    )
+    runtime = Runtime.resolve(device="cpu", backend="torch", precision="float32")
     return Loop(
+        Training(recipe, TrainingOptions(out, seed=seed), Group(), runtime),
         GoogLeNet(3, crop_size=64, architecture=architecture or Architecture(width=0.25)),
-        heads=("classifier",),
-        optimisation=Optimisation.model_validate(settings),
-        run=Run(log_every=1, checkpoint_every=checkpoint_every),
-        out=out,
-        fingerprint={"seed": seed},
+        new_layers=("classifier",),
         steps_per_epoch=10,
-        seed=seed,
-        device=CPU,
-        group=Group(),
+        fingerprint={"seed": seed},
     )
 
 
-def run(made: Loop[GoogLeNet], task: Noise, *, validate_every: int = 100) -> dict[str, Tensor]:
-    with no_progress(0, "step") as report:
-        made.run(task, report, validate_every=validate_every)
+def run(made: Loop[GoogLeNet], task: Noise) -> dict[str, Tensor]:
+    with no_progress(0, "step") as progress:
+        made.run(task.make_batch, task.loss, task.validate, progress)
     with made.averaged():
         return {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
 
@@ -104,19 +113,19 @@ def test_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
 def test_validation_sees_the_average_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "often").mkdir()
     task, seldom = Noise(), Noise()
-    assert equal(run(loop(tmp_path / "often"), task, validate_every=2), run(loop(tmp_path), seldom))
+    assert equal(run(loop(tmp_path / "often", validate_every=2), task), run(loop(tmp_path), seldom))
     assert task.validated == [2, 4, 5]
     assert seldom.validated == [5]
 
 
 def test_a_killed_validation_is_due_again(tmp_path: Path) -> None:
-    killed, resumed = Noise(), loop(tmp_path)
+    killed, resumed = Noise(), loop(tmp_path, validate_every=2)
     killed.dies = True
     with pytest.raises(KeyboardInterrupt):
-        run(resumed, killed, validate_every=2)
-    task, resumed = Noise(), loop(tmp_path)
+        run(resumed, killed)
+    task, resumed = Noise(), loop(tmp_path, validate_every=2)
     resumed.resume()
-    run(resumed, task, validate_every=2)
+    run(resumed, task)
     assert task.validated == [2, 4, 5]
 
 
@@ -126,7 +135,7 @@ def test_the_average_is_polyaks(tmp_path: Path) -> None:
     expected = made.network.state_dict()[name].double()
     task = Noise()
     for step in range(4):
-        made._step(task)
+        made.update(task.make_batch(step), task.loss)
         made.step += 1
         keep = min(0.5, (1 + step) / (10 + step))
         expected = keep * expected + (1 - keep) * made.network.state_dict()[name].double()
@@ -137,7 +146,8 @@ def test_one_step_is_sgd_with_two_rates(tmp_path: Path) -> None:
     made = loop(tmp_path, trunk_rate=0.1, head_rate=0.5, weight_decay=0.01, momentum=0.9, steps=9)
     made.network.dropout.p = 0.0
     before = {name: p.detach().clone() for name, p in made.network.named_parameters()}
-    made._step(Noise())
+    task = Noise()
+    made.update(task.make_batch(0), task.loss)
     for name, parameter in made.network.named_parameters():
         assert parameter.grad is not None
         decay = 0.01 * before[name] if name.endswith("weight") else 0.0
@@ -161,27 +171,6 @@ def test_frozen_layers_stay(tmp_path: Path, normalisation: Literal["lrn", "batch
     assert {"conv2", "inception_3b", "classifier"} <= changed
     with pytest.raises(SettingsError, match="'conv9' is no layer; there are conv1"):
         loop(tmp_path, frozen=("conv9",))
-
-
-@pytest.mark.parametrize(
-    ("settings", "step", "factor"),
-    [
-        ({"schedule": "cosine"}, 0, 1.0),
-        ({"schedule": "cosine"}, 50, 0.5),
-        ({"schedule": "cosine"}, 99, (1 + math.cos(0.99 * math.pi)) / 2),
-        ({"schedule": "cosine", "warmup": 10}, 4, 0.5),
-        ({"schedule": "cosine", "warmup": 10}, 55, 0.5),
-        ({"schedule": "steps", "drop_every": 20}, 19, 1.0),
-        ({"schedule": "steps", "drop_every": 20}, 20, 0.1),
-        ({"schedule": "steps", "drop_every": 20}, 45, 0.01),
-        ({"schedule": "paper"}, 79, 1.0),  # an epoch is 10 steps here
-        ({"schedule": "paper"}, 80, 0.96),
-        ({"schedule": "paper"}, 165, 0.96**2),
-    ],
-)
-def test_schedules(tmp_path: Path, settings: dict[str, Any], step: int, factor: float) -> None:
-    made = loop(tmp_path, steps=100, **settings)
-    assert made.factor(step) == pytest.approx(factor)
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
