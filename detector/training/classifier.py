@@ -25,7 +25,7 @@ from detector.training.image_cache import ImageCache
 from detector.training.objective import classification_loss
 from detector.training.patch_batches import PatchBatches
 from detector.training.settings import ClassifierTraining
-from detector.training.start import TrainingOptions, start_training
+from detector.training.start import Training, TrainingOptions, start_training
 from detector.training.validation import AccuracyValidator
 
 LABELS = "labels.txt"
@@ -70,37 +70,37 @@ def train_classifier(
     labels = find_labels(data)
     with start_training(recipe, options) as training:
         # Images that can be read.
-        labelled, held_out, skipped = load_data(data, validation, labels, options)
+        usable = load_data(training, data, validation, labels)
         network = build_network(recipe, len(labels), weights, options.seed)
         fingerprint = training.fingerprint(
-            {"labels": labels, "photos": len(labelled)}, describe_start(weights, options.seed)
+            {"labels": labels, "photos": len(usable.files)}, describe_start(weights, options.seed)
         )
 
         # Images become batches of patches, on which the network is trained.
-        files = [file for file, _ in labelled]
-        classes = [label for _, label in labelled]
         with (
-            ImageCache(files, recipe.run.cache_bytes, torch.device("cpu")) as images,
-            closing(PatchBatches(images, classes, recipe, training)) as batches,
+            ImageCache(usable.files, recipe.run.cache_bytes, torch.device("cpu")) as images,
+            closing(PatchBatches(images, usable.classes, recipe, training)) as batches,
         ):
             fitted = fit(
                 training,
                 network,
-                batches,
-                partial(classification_loss, optimisation=recipe.optimisation),
-                AccuracyValidator(
-                    held_out if training.group.first else [], recipe, training.runtime
-                ),
+                make_batch=batches,
+                loss=partial(classification_loss, optimisation=recipe.optimisation),
+                validate=AccuracyValidator(usable.held_out, recipe, training.runtime),
                 new_layers=(),
-                steps_per_epoch=max(1, len(labelled) // recipe.patches.batch_size),
+                steps_per_epoch=max(1, len(usable.files) // recipe.patches.batch_size),
                 fingerprint=fingerprint,
             )
 
-        run = describe_run(training, fitted.seconds)
-        facts = {**fingerprint, **run, "accuracy": fitted.scores}
+        # The network with its averaged weights is written with its class names.
+        facts = {
+            **fingerprint,
+            **describe_run(training, fitted.seconds),
+            "accuracy": fitted.scores,
+        }
         names = "".join(f"{label}\n" for label in labels)
         export(training, network, {LABELS: names.encode(), FACTS: encode(facts) + b"\n"})
-    return Summary(fitted.scores, skipped)
+    return Summary(fitted.scores, usable.skipped)
 
 
 def find_labels(folder: Path) -> list[str]:
@@ -115,36 +115,57 @@ def find_labels(folder: Path) -> list[str]:
     return labels
 
 
+class ClassifierData(NamedTuple):
+    """The data of a training, after the images were read."""
+
+    files: Sequence[Path]
+    """Files of the images to train on."""
+    classes: Sequence[int]
+    """Class of each of them."""
+    held_out: Sequence[LabelledImage]
+    """Held-out images; only the first process has them."""
+    skipped: Sequence[Failure]
+    """Images that could not be used."""
+
+
 def load_data(
-    data: Path, validation: Path | None, labels: list[str], options: TrainingOptions
-) -> tuple[list[LabelledImage], list[LabelledImage], list[Failure]]:
+    training: Training, data: Path, validation: Path | None, labels: list[str]
+) -> ClassifierData:
     """Find the images that can be used.
 
     Args:
+        training: The training.
         data: The folder of images to train on.
         validation: The folder of held-out images.
         labels: Class names.
-        options: Whether an image that cannot be used is an error.
-
-    Returns:
-        Images to train on, held-out images, and failures.
 
     Raises:
         FormatError: No image can be used.
         ImageError: An image cannot be used, and `options.strict` is set.
     """
+    options = training.options
 
-    def find(folder: Path | None) -> tuple[list[LabelledImage], list[Failure]]:
-        images = find_labelled(folder, labels) if folder else []
+    def find(folder: Path) -> tuple[list[LabelledImage], list[Failure]]:
         return find_usable(
-            images, _check_image, strict=options.strict, show_progress=options.show_progress
+            find_labelled(folder, labels),
+            _check_image,
+            strict=options.strict,
+            show_progress=options.show_progress,
         )
 
     images, skipped = find(data)
-    held_out, failures = find(validation)
+    held_out: list[LabelledImage] = []
+    if validation is not None and training.group.first:
+        held_out, failures = find(validation)
+        skipped += failures
     if not images:
         raise FormatError(data, "has no photo that can be used")
-    return images, held_out, skipped + failures
+    return ClassifierData(
+        files=[file for file, _ in images],
+        classes=[label for _, label in images],
+        held_out=held_out,
+        skipped=skipped,
+    )
 
 
 def build_network(

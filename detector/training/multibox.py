@@ -85,14 +85,15 @@ def train_multibox(
             fitted = fit(
                 training,
                 network,
-                MultiBoxBatches(data.images, images, recipe, training),
-                partial(multibox_loss, recipe=recipe),
-                CoverageValidator(data.held_out, recipe, training.runtime),
+                make_batch=MultiBoxBatches(data.images, images, recipe, training),
+                loss=partial(multibox_loss, recipe=recipe),
+                validate=CoverageValidator(data.held_out, recipe, training.runtime),
                 new_layers=NEW_LAYERS,
                 steps_per_epoch=max(1, len(data.images) // recipe.pictures.batch_size),
                 fingerprint=training.fingerprint({}, facts),
             )
 
+        # The network with its averaged weights becomes a bundle's MultiBox.
         multibox = describe_multibox(training, recipe, facts, fitted)
         export(training, network, {MULTIBOX: multibox.model_dump_json(indent=2).encode() + b"\n"})
     return Summary(multibox, data.skipped)

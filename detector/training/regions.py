@@ -112,15 +112,18 @@ def train_regions(
             fitted = fit(
                 training,
                 network,
-                batches,
-                partial(classification_loss, optimisation=recipe.optimisation),
-                DetectionValidator(data.held_out, classes, recipe, training, options.backend),
+                make_batch=batches,
+                loss=partial(classification_loss, optimisation=recipe.optimisation),
+                validate=DetectionValidator(
+                    data.held_out, classes, recipe, training, options.backend
+                ),
                 new_layers=NEW_LAYERS,
                 steps_per_epoch=sampler.steps_per_epoch,
                 fingerprint=training.fingerprint({"regions": len(regions.labels)}, facts),
             )
             ranges = measure_ranges(network, batches, recipe) if training.group.first else None
 
+        # The network with its averaged weights becomes a bundle's member.
         member = describe_member(training, recipe, tuple(classes), ranges, facts, fitted)
         export(training, network, {MEMBER: member.model_dump_json(indent=2).encode() + b"\n"})
     return Summary(member, data.skipped)
@@ -133,11 +136,11 @@ def check_data_sets(data_sets: DataSets) -> None:
         FormatError: A box leaves its image, or a class has no box.
         SettingsError: The data sets have different classes.
     """
-    data, *_ = data_sets
-    for data_set in filter(None, (data, data_sets.objects, data_sets.validation)):
+    data, validation, objects = data_sets
+    for data_set in filter(None, (data, objects, validation)):
         check_boxes(data_set.truth, data_set.file)
     check_classes(data.truth, data.file)
-    for other in filter(None, (data_sets.objects, data_sets.validation)):
+    for other in filter(None, (objects, validation)):
         if tuple(other.truth.classes) != tuple(data.truth.classes):
             raise SettingsError(f"{other.file}: has other classes than {data.file}")
 

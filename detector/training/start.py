@@ -25,7 +25,8 @@ class TrainingOptions:
     Args:
         out: The folder for the weights, the log and the checkpoint.
         seed: Seed of everything random.
-        resume: Whether to go on from the checkpoint in `out`. Without one the training starts.
+        resume: Whether to go on from the checkpoint in `out`. If there is none, the training starts
+            from step 0.
         strict: Whether an image that cannot be used is an error. Otherwise it is left out.
         device: "auto", "cpu", "cuda" or "cuda:N".
         show_progress: Shows how far the training is.

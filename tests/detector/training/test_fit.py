@@ -1,4 +1,4 @@
-"""The loop against literal arithmetic, and what a resumed one comes to."""
+"""The loop against literal arithmetic, and resumed trainings against undisturbed ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Noise:
         return {"norm": float(sum(p.detach().square().sum() for p in network.parameters()))}
 
 
-def loop(
+def make_loop(
     out: Path,
     architecture: Architecture | None = None,
     *,
@@ -80,11 +80,11 @@ def loop(
     )
 
 
-def run(made: Loop[GoogLeNet], task: Noise) -> dict[str, Tensor]:
+def run(loop: Loop[GoogLeNet], task: Noise) -> dict[str, Tensor]:
     with no_progress(0, "step") as progress:
-        made.run(task.make_batch, task.loss, task.validate, progress)
-    with made.averaged():
-        return {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
+        loop.run(task.make_batch, task.loss, task.validate, progress)
+    with loop.averaged():
+        return {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}
 
 
 def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
@@ -94,10 +94,10 @@ def equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 def test_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     for name in ("whole", "broken", "other"):
         (tmp_path / name).mkdir()
-    whole = run(loop(tmp_path / "whole"), Noise())
+    whole = run(make_loop(tmp_path / "whole"), Noise())
     with pytest.raises(KeyboardInterrupt):
-        run(loop(tmp_path / "broken"), Noise(stop_at=3))
-    resumed = loop(tmp_path / "broken")
+        run(make_loop(tmp_path / "broken"), Noise(stop_at=3))
+    resumed = make_loop(tmp_path / "broken")
     resumed.resume()
     assert resumed.step == 2
     assert equal(run(resumed, Noise()), whole)
@@ -107,48 +107,52 @@ def test_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     ]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 5 + 1  # and the validation
-    assert not equal(run(loop(tmp_path / "other", seed=4), Noise()), whole)  # another dropout
+    assert not equal(run(make_loop(tmp_path / "other", seed=4), Noise()), whole)  # another dropout
 
 
 def test_validation_sees_the_average_and_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "often").mkdir()
     task, seldom = Noise(), Noise()
-    assert equal(run(loop(tmp_path / "often", validate_every=2), task), run(loop(tmp_path), seldom))
+    assert equal(
+        run(make_loop(tmp_path / "often", validate_every=2), task), run(make_loop(tmp_path), seldom)
+    )
     assert task.validated == [2, 4, 5]
     assert seldom.validated == [5]
 
 
 def test_a_killed_validation_is_due_again(tmp_path: Path) -> None:
-    killed, resumed = Noise(), loop(tmp_path, validate_every=2)
+    killed, resumed = Noise(), make_loop(tmp_path, validate_every=2)
     killed.dies = True
     with pytest.raises(KeyboardInterrupt):
         run(resumed, killed)
-    task, resumed = Noise(), loop(tmp_path, validate_every=2)
+    task, resumed = Noise(), make_loop(tmp_path, validate_every=2)
     resumed.resume()
     run(resumed, task)
     assert task.validated == [2, 4, 5]
 
 
 def test_the_average_is_polyaks(tmp_path: Path) -> None:
-    made = loop(tmp_path, averaging=0.5, steps=4)
+    loop = make_loop(tmp_path, averaging=0.5, steps=4)
     name = "inception_3a.1x1.weight"
-    expected = made.network.state_dict()[name].double()
+    expected = loop.network.state_dict()[name].double()
     task = Noise()
     for step in range(4):
-        made.update(task.make_batch(step), task.loss)
-        made.step += 1
+        loop.update(task.make_batch(step), task.loss)
+        loop.step += 1
         keep = min(0.5, (1 + step) / (10 + step))
-        expected = keep * expected + (1 - keep) * made.network.state_dict()[name].double()
-    torch.testing.assert_close(made.average[name].double(), expected, atol=1e-6, rtol=1e-5)
+        expected = keep * expected + (1 - keep) * loop.network.state_dict()[name].double()
+    torch.testing.assert_close(loop.average[name].double(), expected, atol=1e-6, rtol=1e-5)
 
 
 def test_one_step_is_sgd_with_two_rates(tmp_path: Path) -> None:
-    made = loop(tmp_path, trunk_rate=0.1, head_rate=0.5, weight_decay=0.01, momentum=0.9, steps=9)
-    made.network.dropout.p = 0.0
-    before = {name: p.detach().clone() for name, p in made.network.named_parameters()}
+    loop = make_loop(
+        tmp_path, trunk_rate=0.1, head_rate=0.5, weight_decay=0.01, momentum=0.9, steps=9
+    )
+    loop.network.dropout.p = 0.0
+    before = {name: p.detach().clone() for name, p in loop.network.named_parameters()}
     task = Noise()
-    made.update(task.make_batch(0), task.loss)
-    for name, parameter in made.network.named_parameters():
+    loop.update(task.make_batch(0), task.loss)
+    for name, parameter in loop.network.named_parameters():
         assert parameter.grad is not None
         decay = 0.01 * before[name] if name.endswith("weight") else 0.0
         rate = 0.5 if name.startswith("classifier") else 0.1
@@ -159,42 +163,42 @@ def test_one_step_is_sgd_with_two_rates(tmp_path: Path) -> None:
 @pytest.mark.parametrize("normalisation", ["lrn", "batchnorm"])
 def test_frozen_layers_stay(tmp_path: Path, normalisation: Literal["lrn", "batchnorm"]) -> None:
     architecture = Architecture(width=0.25, normalisation=normalisation)
-    made = loop(tmp_path, architecture, frozen=("conv1", "inception_3a"), steps=1)
-    before = {name: tensor.clone() for name, tensor in made.network.state_dict().items()}
-    run(made, Noise())
+    loop = make_loop(tmp_path, architecture, frozen=("conv1", "inception_3a"), steps=1)
+    before = {name: tensor.clone() for name, tensor in loop.network.state_dict().items()}
+    run(loop, Noise())
     changed = {
         name.split(".")[0]
-        for name, tensor in made.network.state_dict().items()
+        for name, tensor in loop.network.state_dict().items()
         if not torch.equal(tensor, before[name])
     }
     assert not {"conv1", "inception_3a"} & changed
     assert {"conv2", "inception_3b", "classifier"} <= changed
     with pytest.raises(SettingsError, match="'conv9' is no layer; there are conv1"):
-        loop(tmp_path, frozen=("conv9",))
+        make_loop(tmp_path, frozen=("conv9",))
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the loss is nan at step 1: lower the learning rates"):
-        run(loop(tmp_path), Noise(scale=math.nan))
+        run(make_loop(tmp_path), Noise(scale=math.nan))
     assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_what_cannot_be_resumed(tmp_path: Path) -> None:
-    run(loop(tmp_path), Noise())
+    run(make_loop(tmp_path), Noise())
     with pytest.raises(SettingsError, match="was made with another seed: 3, not 4"):
-        loop(tmp_path, seed=4).resume()
+        make_loop(tmp_path, seed=4).resume()
     file = tmp_path / CHECKPOINT
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(BundleError, match="not a checkpoint"):
-        loop(tmp_path).resume()
+        make_loop(tmp_path).resume()
 
 
 def test_a_torn_line_of_the_log_is_dropped(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        run(loop(tmp_path), Noise(stop_at=4))
+        run(make_loop(tmp_path), Noise(stop_at=4))
     with open(tmp_path / LOG, "ab") as log:
         log.write(b'{"step": 5, "lo')
-    resumed = loop(tmp_path)
+    resumed = make_loop(tmp_path)
     resumed.resume()
     run(resumed, Noise())
     steps = [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()]

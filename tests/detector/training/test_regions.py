@@ -87,8 +87,8 @@ def test_from_annotations_to_a_detector(
     # The bundle finds what the validation of the training found.
     journal = (out / "validation-6.jsonl").read_text().splitlines()
     first = next(entry for entry in map(json.loads, journal[1:]) if entry["file"] == "0.png")
-    mine = [(d.label, list(d.box)) for d in found.detections]
-    assert mine == [(d["label"], d["box"]) for d in first["detections"]]
+    detections = [(d.label, list(d.box)) for d in found.detections]
+    assert detections == [(d["label"], d["box"]) for d in first["detections"]]
     # In 8-bit integers, whose ranges the training measured, it finds nearly that.
     if has_int8():
         fast = Settings.read(scoring=True, assignments=["classifier.precision=int8"])
@@ -158,14 +158,14 @@ def test_bounded_memory_trains_the_same(
     painted: Path, recipe: RegionTraining, start: Path, tmp_path: Path
 ) -> None:
     """Photos beyond the cache's size are read again, with the same result."""
-    made = []
+    weights = []
     for name, cache_gib in (("all", 1.0), ("none", 0.0)):
         run = recipe.run.model_copy(update={"cache_gib": cache_gib})
         bounded = recipe.model_copy(update={"run": run})
         options = RegionOptions(tmp_path / name, device="cpu", cache=painted.parent)
         train_regions(bounded, alone(data_set(painted)), start, options)
-        made.append(load_file(tmp_path / name / WEIGHTS))
-    assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
+        weights.append(load_file(tmp_path / name / WEIGHTS))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_what_is_refused_before_the_work(
