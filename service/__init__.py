@@ -1,1 +1,1 @@
-"""Detection over HTTP: the same answer as the command gives, under load."""
+"""Detection over HTTP, with the same detections as `detector-run`."""

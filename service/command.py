@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from detector.bundles.bundle import Bundle
 from detector.commands.options import DONE, Arguments, add_detector_options, main, make_parser
 from detector.errors import SettingsError
 from service.keys import read_keys
@@ -23,10 +24,15 @@ from service.settings import ServeSettings, ServiceSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from detector.networks import Networks
     from service.service import Service
 
-MARGIN = 2
-"""Seconds for the answers to requests that were too late, before the server gives them up."""
+SHUTDOWN_MARGIN = 2
+"""Seconds in which answers to interrupted requests are sent, before the server closes."""
+
+KEEP_ALIVE = 75
+"""Seconds until an idle connection is closed. It is longer than a proxy's, because a proxy that
+sends a request into a closing connection gets no answer."""
 
 LOGGING: dict[str, Any] = {
     "version": 1,
@@ -40,7 +46,7 @@ LOGGING: dict[str, Any] = {
 
 
 def command(arguments: Arguments = None) -> int:
-    """The entry point; returns the exit code."""
+    """Run the command and return its exit code."""
     return main(_serve, _parser().parse_args(arguments))
 
 
@@ -49,7 +55,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument_group("service").add_argument
     add("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1)")
     add("--port", type=_port, default=8000, help="the port to listen on (8000); 0 takes any")
-    add("--api-keys", type=Path, metavar="FILE", help="keys, a line each; also $DETECTOR_API_KEYS")
+    add(
+        "--api-keys",
+        type=Path,
+        metavar="FILE",
+        help="a file with one key per line; $DETECTOR_API_KEYS is read, too",
+    )
     add_detector_options(parser)
     return parser
 
@@ -61,33 +72,57 @@ def _port(text: str) -> int:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))  # process 1 has no default
-    from detector.bundles.bundle import Bundle
+    # Process 1 of a container ignores signals that it has no handler for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(DONE))
 
+    # Settings and keys are checked before the networks are loaded, which is slow.
     bundle = Bundle.load(arguments.bundle)
-
-    def read(preset: str) -> ServeSettings:
-        return ServeSettings.read(
-            preset=preset,
-            config=arguments.config,
-            assignments=arguments.assignments,
-            base=bundle.manifest.settings,
-        )
-
-    settings = read(arguments.preset)
+    settings = _read_settings(arguments, bundle, arguments.preset)
     if arguments.print_config:
         print(settings.to_toml(), end="")
         return DONE
     keys = read_keys(arguments.api_keys)
+    names = dict.fromkeys((arguments.preset, *settings.service.presets))
+    presets = {name: _read_settings(arguments, bundle, name).detector() for name in names}
+
+    # These imports are slow, and the options above need none of them.
     from detector.detector import Detector
     from service.app import create_app
 
-    most = settings.detector().replace(classifier={"members": "all"})
-    detector = Detector(bundle, most, device=arguments.device, backend=arguments.backend)
-    service = settings.service
-    names = dict.fromkeys((arguments.preset, *service.presets))
-    presets = {name: read(name).detector() for name in names}
-    app = create_app(lambda: detector, service, presets=presets, keys=keys)
+    with _load_networks(arguments, bundle, settings) as networks:
+        detectors = {name: Detector(networks, preset) for name, preset in presets.items()}
+        app = create_app(detectors, settings.service, keys=keys)
+        _run_server(app, arguments, settings.service)
+    return DONE
+
+
+def _read_settings(arguments: argparse.Namespace, bundle: Bundle, preset: str) -> ServeSettings:
+    return ServeSettings.read(
+        preset=preset,
+        config=arguments.config,
+        assignments=arguments.assignments,
+        base=bundle.manifest.settings,
+    )
+
+
+def _load_networks(
+    arguments: argparse.Namespace, bundle: Bundle, settings: ServeSettings
+) -> Networks:
+    """Load all networks of a bundle, because each preset uses others."""
+    from detector.detector import check_classes, resolve_runtime
+    from detector.networks import Networks
+
+    check_classes(settings, bundle.manifest.classes)
+    runtime = resolve_runtime(bundle, settings, device=arguments.device, backend=arguments.backend)
+    return Networks.load(bundle, runtime)
+
+
+def _run_server(app: FastAPI, arguments: argparse.Namespace, settings: ServiceSettings) -> None:
+    """Serve until a signal ends the server.
+
+    Raises:
+        SettingsError: The port cannot be used, or the application could not start.
+    """
     config = uvicorn.Config(
         app,
         host=arguments.host,
@@ -95,49 +130,54 @@ def _serve(arguments: argparse.Namespace) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=75,  # longer than a proxy's, which would meet a closed connection
-        timeout_graceful_shutdown=math.ceil(service.drain) + MARGIN,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=math.ceil(settings.drain) + SHUTDOWN_MARGIN,
     )
-    server = Server(config, app, service)
+    server = Server(config, app, settings)
     if not arguments.quiet:
         logging.config.dictConfig(LOGGING)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # the server raises it again at its end
+
+    # The server handles SIGTERM, and raises it once more when it has ended.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     try:
         server.run()
     except SystemExit as error:
         raise SettingsError(f"cannot serve on {arguments.host}:{arguments.port}") from error
     if not server.started:
         raise SettingsError("the service could not start: the errors above say why")
-    return DONE
 
 
 class Server(uvicorn.Server):
-    """A server that on SIGTERM first says that it is not ready, and closes a little later.
+    """A server that is no longer ready after SIGTERM, and closes a little later.
 
-    A second signal closes it without that notice; after that, Ctrl-C ends it at once.
+    A second signal closes it at once. After that, Ctrl-C ends it without waiting for requests.
 
     Args:
-        app: the application, whose state has the service.
-        settings: how long each takes.
+        config: Uvicorn's configuration.
+        app: The application, whose state has the service.
+        settings: How long notice and shutdown take.
     """
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, settings: ServiceSettings) -> None:
         super().__init__(config)
-        self._app, self._settings = app, settings
+        self._app = app
+        self._settings = settings
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """What a signal does."""
+        """Handle a signal."""
         service: Service | None = getattr(self._app.state, "service", None)
         if service is None or self.should_exit:
             super().handle_exit(sig, frame)
             return
-        notice = 0 if service.leaving else self._settings.drain_notice
-        service.leaving = True
-        loop = asyncio.get_running_loop()  # which sleeps, and a signal alone does not wake it
+
+        notice = 0 if service.shutting_down else self._settings.drain_notice
+        service.shutting_down = True
+        # The loop may be asleep, and a signal alone does not wake it.
+        loop = asyncio.get_running_loop()
         loop.call_soon_threadsafe(loop.call_later, notice, self._close, service, sig, frame)
 
     def _close(self, service: Service, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:  # a second signal was quicker
+        if not self.should_exit:  # a second signal may have come first
             service.close_within(self._settings.drain)
             super().handle_exit(sig, frame)
 

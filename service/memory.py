@@ -1,22 +1,22 @@
-"""Large arrays that are free go back to the system."""
+"""Freed images go back to the operating system."""
 
 from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
 
-MMAP_THRESHOLD = -3
-"""glibc's number of the parameter (`malloc.h`)."""
+M_MMAP_THRESHOLD = -3
+"""Number of the parameter in glibc's `malloc.h`."""
 
-LARGE = 2**20
-"""Bytes."""
+IMAGE_BYTES = 2**20
+"""Size from which an array goes back to the system when it is freed."""
 
 
-def give_back_large() -> None:
-    """Have glibc give an array of a mebibyte or more back when it is freed, in this process.
+def return_freed_images() -> None:
+    """Make glibc return arrays of a mebibyte or more to the system, in this process.
 
-    Left to itself it comes to keep arrays of up to 32 MiB for later, and images have so many sizes
-    that the holes between them add up. Where there is no glibc, nothing is changed.
+    By default glibc raises its mmap threshold to 32 MiB, and freed images then fragment the heap.
+    Without glibc nothing changes.
     """
     with suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE)
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, IMAGE_BYTES)

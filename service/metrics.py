@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The service's metrics, which Prometheus scrapes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from prometheus_client import (
 )
 
 STAGES = ("decode", "proposals", "classify", "total")
-SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
-CROPS = (32, 64, 128, 256, 512, 1024)
+SECONDS_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+REGIONS_BUCKETS = (32, 64, 128, 256, 512, 1024)
 
 
 class Metrics:
-    """The service's counts and times, in a registry of their own."""
+    """Counts and times, in a registry of their own."""
 
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
+        self.registry = CollectorRegistry()
+        registry = self.registry
         self.requests = Counter(
             "detector_requests_total", "Requests answered", ["path", "status"], registry=registry
         )
@@ -33,13 +34,13 @@ class Metrics:
             "detector_stage_seconds",
             "Seconds of an image in each stage",
             ["stage"],
-            buckets=SECONDS,
+            buckets=SECONDS_BUCKETS,
             registry=registry,
         )
         self.batch = Histogram(
             "detector_batch_crops",
             "Regions that the classifier took up at once",
-            buckets=CROPS,
+            buckets=REGIONS_BUCKETS,
             registry=registry,
         )
         self.waiting = Gauge(
@@ -52,15 +53,21 @@ class Metrics:
             "detector_lost_workers_total", "Worker processes that died", registry=registry
         )
         ProcessCollector(registry=registry)
-        for stage in STAGES:  # there from the start
+
+        # Every stage is exposed from the start, with a count of 0.
+        for stage in STAGES:
             self.seconds.labels(stage)
 
     def observe(self, seconds: Mapping[str, float]) -> None:
-        """Count an image and its time by stage."""
+        """Count an image.
+
+        Args:
+            seconds: Its time in each of `STAGES`.
+        """
         self.images.inc()
         for stage in STAGES:
             self.seconds.labels(stage).observe(seconds[stage])
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' own format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,6 +1,6 @@
-"""A request's id, its line in the log, and its count.
+"""The id, the log line and the count of each request.
 
-Pure ASGI, as everything around the application here: what wraps requests and answers in tasks of
+All middleware here is pure ASGI, because middleware that wraps requests and answers in tasks of
 its own hides that a client has left.
 """
 
@@ -22,76 +22,90 @@ from service.problems import Problem
 
 logger = logging.getLogger("service.requests")
 
-HEADER = "x-request-id"
-QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Paths that are asked for every few seconds."""
+REQUEST_ID_HEADER = "x-request-id"
+VALID_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
+"""Ids that a client may choose. Others are replaced."""
 
-GIVEN = re.compile(r"[\w.-]{1,64}", re.ASCII)
-"""What a client may call its request."""
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that are requested every few seconds and would fill the log."""
 
-LEFT = 499
-"""The status, for counts and the log, of a request whose client went away: nobody gets it."""
+CLIENT_LEFT = 499
+"""Status in metrics and log of a request whose client went away. Nobody receives it."""
 
-UNFORESEEN = Problem(
+INTERNAL_ERROR = Problem(
     HTTPStatus.INTERNAL_SERVER_ERROR, "internal", "an error of the service; it is logged"
 )
 
 
 class RequestLogMiddleware:
-    """ASGI middleware around all else; an error that nothing has caught ends here."""
+    """ASGI middleware that logs and counts requests, and answers errors that nothing caught.
+
+    Args:
+        app: The application.
+        metrics: Counts the requests.
+    """
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self._app, self._metrics = app, metrics
+        self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if GIVEN.fullmatch(given) else uuid.uuid4().hex
+
+        request_id = _choose_request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        status = LEFT
+        status = CLIENT_LEFT
 
-        async def observed(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                MutableHeaders(scope=message)[REQUEST_ID_HEADER] = request_id
             await send(message)
 
         try:
-            await self._app(scope, receive, observed)
+            await self._app(scope, receive, send_with_id)
         except Exception:
             logger.exception("request failed", extra={"fields": {"request_id": request_id}})
-            if status != LEFT:  # too late for another answer: the server cuts this one off
+            if status != CLIENT_LEFT:
+                # The answer has begun, so there can be no other: the server cuts it off.
                 raise
-            await UNFORESEEN.response(request_id)(scope, receive, observed)
+            await INTERNAL_ERROR.response(request_id)(scope, receive, send_with_id)
         finally:
-            route = scope.get("route")
-            path = getattr(route, "path", "other")
-            self._metrics.requests.labels(path, str(status)).inc()
-            logger.log(
-                logging.DEBUG if path in QUIET else logging.INFO,
-                "request",
-                extra={
-                    "fields": {
-                        "request_id": request_id,
-                        "method": scope["method"],
-                        "path": scope["path"],
-                        "status": status,
-                        "seconds": round(time.perf_counter() - started, 4),
-                    }
-                },
-            )
+            self._record(scope, request_id, status, time.perf_counter() - started)
+
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        """Count and log a request that has ended."""
+        route = scope.get("route")
+        path = getattr(route, "path", "other")
+        self._metrics.requests.labels(path, str(status)).inc()
+
+        fields = {
+            "request_id": request_id,
+            "method": scope["method"],
+            "path": scope["path"],
+            "status": status,
+            "seconds": round(seconds, 4),
+        }
+        level = logging.DEBUG if path in QUIET_PATHS else logging.INFO
+        logger.log(level, "request", extra={"fields": fields})
+
+
+def _choose_request_id(scope: Scope) -> str:
+    """Return the id that the client chose, if it is valid, or a new one."""
+    chosen = Headers(scope=scope).get(REQUEST_ID_HEADER, "")
+    return chosen if VALID_REQUEST_ID.fullmatch(chosen) else uuid.uuid4().hex
 
 
 class JsonLines(logging.Formatter):
-    """A line of JSON for each record."""
+    """Formats each record as a line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Return the line of a record."""
         content: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),

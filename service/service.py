@@ -1,106 +1,103 @@
-"""From a request's bytes to its answer: prepared by a worker process, classified among others."""
+"""The way of a request's image: a worker process preprocesses it, the scheduler does the rest."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import io
 import time
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from detector.detector import Detector
-from detector.drawing import MINIMUM_SCORE, draw
 from detector.errors import ImageError
-from detector.results import Detection
-from detector.settings import DetectionSettings, Settings
-from proposals import Image, Proposals
+from detector.networks import Networks
+from detector.results import Result
 from service.metrics import Metrics
-from service.problems import Problem, closing
-from service.scheduler import Scheduler
+from service.problems import Problem, closing_problem
+from service.scheduler import DetectedImage, Scheduler
 from service.settings import ServiceSettings
 from service.workers import Workers
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What was found in an image."""
-
-    image: Image
-    detections: tuple[Detection, ...]
-    proposals: Proposals
-    seconds: Mapping[str, float]
-    """By stage; "total" has the time in waiting lines as well."""
-
-
 class Service:
-    """A detector under load.
+    """Detectors under load.
 
     Args:
-        detector: with all networks that any preset needs.
-        presets: settings by the names that requests may ask for; the first are what a request gets
-            that asks for none.
-        metrics: told what happens.
+        detectors: A detector for each preset, all on the same networks. Requests that name no
+            preset use the first one.
+        settings: Limits under load.
+        metrics: Receives counts and times.
+        workers: Processes that preprocess images.
+        scheduler: The thread that runs the networks.
     """
 
     def __init__(
         self,
-        detector: Detector,
+        detectors: Mapping[str, Detector],
         settings: ServiceSettings,
-        presets: Mapping[str, Settings],
         metrics: Metrics,
+        workers: Workers,
+        scheduler: Scheduler,
     ) -> None:
-        self.detector, self.settings, self.metrics = detector, settings, metrics
-        self.presets = {name: detector.under(wanted) for name, wanted in presets.items()}
-        self.leaving = False
-        """It will close soon, and serves until then."""
+        self.detectors = dict(detectors)
+        self.settings = settings
+        self.metrics = metrics
+        self.shutting_down = False
+        """Whether the service will close soon. It still serves, but is not ready."""
         self._refuses = False
-        self.over = asyncio.Event()
-        """What still runs has to end now."""
+        self._ended = asyncio.Event()
+        """Set when requests that still run have to end."""
         self._running = 0
-        self._drawing = ThreadPoolExecutor(1)  # pictures are large: one at a time
+        self._workers = workers
+        self._scheduler = scheduler
+        # One thread, because drawing takes memory.
+        self._drawing_thread = ThreadPoolExecutor(1)
 
-    @asynccontextmanager
-    async def started(self) -> AsyncIterator[None]:
-        """Meanwhile there are worker processes and the classifier's thread."""
-        preparations = {name: preset.preparation for name, preset in self.presets.items()}
-        self._workers = Workers(preparations, self.settings.workers, self.metrics)
-        self._scheduler = Scheduler(self.settings, self.metrics)
-        try:
-            await self._workers.start()
-            yield
-        finally:
-            self.close_within(0)
-            await asyncio.to_thread(self._scheduler.close)
-            await asyncio.to_thread(self._workers.close)
-            self._drawing.shutdown(cancel_futures=True)
+    @property
+    def default_detector(self) -> Detector:
+        """The detector of requests that name no preset."""
+        return next(iter(self.detectors.values()))
+
+    @property
+    def networks(self) -> Networks:
+        """The networks that all detectors share."""
+        return self.default_detector.networks
 
     @property
     def ready(self) -> bool:
-        """May requests come?"""
-        return not self.leaving and self._scheduler.alive
+        """Whether requests may come."""
+        return not self.shutting_down and self._scheduler.alive
 
-    def close_within(self, seconds: float) -> None:
-        """Refuse new requests from now on, and after some time end those that run."""
-        self.leaving = self._refuses = True
-        asyncio.get_running_loop().call_later(seconds, self.over.set)
+    def make_detector(self, preset: str | None, detections: Mapping[str, Any]) -> Detector:
+        """Return the detector of a request.
+
+        Args:
+            preset: Name of a preset that was loaded, or None for the first one.
+            detections: Settings of the table `detections` that override the preset's.
+        """
+        detector = self.default_detector if preset is None else self.detectors[preset]
+        if not detections:
+            return detector
+        return Detector(self.networks, detector.settings.replace(detections=detections))
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A request's place among those that run.
+    async def slot(self) -> AsyncIterator[None]:
+        """Count a request among the running ones.
 
         Raises:
-            Problem: 503, there is none.
+            Problem: 503, because there are too many or the service is closing.
         """
         if self._refuses:
-            raise closing()
+            raise closing_problem()
         if self._running >= self.settings.max_requests:
             detail = f"{self._running} images are in work already"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)
-        self._scheduler.check()
+        self._scheduler.check_room()
+
         self._running += 1
         self.metrics.running.set(self._running)
         try:
@@ -109,44 +106,91 @@ class Service:
             self._running -= 1
             self.metrics.running.set(self._running)
 
-    async def detect(self, data: bytes, preset: str, detections: Mapping[str, Any]) -> Answer:
-        """Find the objects in an encoded image.
+    async def detect(self, detector: Detector, data: bytes) -> DetectedImage:
+        """Find the objects in an image.
 
         Args:
-            preset: one of those loaded.
-            detections: settings of that table that differ from the preset's.
+            detector: The detector that the request chose.
+            data: The bytes of an image file.
 
         Raises:
-            Problem: the image cannot be used, or there is no room.
+            Problem: The image cannot be used, or there is no room.
         """
         started = time.perf_counter()
-        detector = self.presets[preset]
-        settings = DetectionSettings.model_validate(
-            detector.settings.detections.model_dump() | dict(detections)
-        )
         try:
-            prepared = await self._workers(preset, data)
+            preprocessed = await self._workers.preprocess(detector.preprocessor, data)
         except ImageError as error:
-            raise Problem.of(error) from error
-        found = await asyncio.wrap_future(self._scheduler.submit(detector, prepared, settings))
-        seconds = found.seconds | {"total": time.perf_counter() - started}
+            raise Problem.from_image_error(error) from error
+
+        detected = await asyncio.wrap_future(self._scheduler.submit(detector, preprocessed))
+
+        seconds = {**detected.result.seconds, "total": time.perf_counter() - started}
         self.metrics.observe(seconds)
-        assert prepared.image is not None
-        return Answer(prepared.image, found.detections, found.proposals, seconds)
+        return detected._replace(result=dataclasses.replace(detected.result, seconds=seconds))
 
-    async def picture(self, answer: Answer, minimum_score: float | None = None) -> bytes:
-        """The image with its detections, as PNG; without a minimum, with the strong ones."""
-        minimum = MINIMUM_SCORE if minimum_score is None else minimum_score
+    async def draw(self, result: Result, minimum_score: float | None = None) -> bytes:
+        """Draw detections over their image.
 
-        def encoded() -> bytes:
-            buffer = io.BytesIO()
-            picture = draw(answer.image, answer.detections, self.detector.classes, minimum)
-            picture.save(buffer, format="PNG", compress_level=1)
-            return buffer.getvalue()
+        Args:
+            result: The image with its detections.
+            minimum_score: Weaker detections are left out. By default only strong ones are drawn.
 
-        height, width = answer.image.shape[:2]
-        self._scheduler.undrawn += height * width
+        Returns:
+            The bytes of a PNG file.
+        """
+        pixels = result.width * result.height
+        self._scheduler.pixels_to_draw += pixels
         try:
-            return await asyncio.wrap_future(self._drawing.submit(encoded))
+            drawing = self._drawing_thread.submit(_draw_png, result, minimum_score)
+            return await asyncio.wrap_future(drawing)
         finally:
-            self._scheduler.undrawn -= height * width
+            self._scheduler.pixels_to_draw -= pixels
+
+    async def raise_at_end(self) -> NoReturn:
+        """Wait until running requests have to end.
+
+        Raises:
+            Problem: 503, at that time.
+        """
+        await self._ended.wait()
+        raise closing_problem()
+
+    def close_within(self, seconds: float) -> None:
+        """Refuse new requests from now on, and end the running ones after some time."""
+        self.shutting_down = True
+        self._refuses = True
+        asyncio.get_running_loop().call_later(seconds, self._ended.set)
+
+    async def close(self) -> None:
+        """End all requests, threads and processes."""
+        self.close_within(0)
+        await asyncio.to_thread(self._scheduler.close)
+        await asyncio.to_thread(self._workers.close)
+        self._drawing_thread.shutdown(cancel_futures=True)
+
+
+@asynccontextmanager
+async def run_service(
+    detectors: Mapping[str, Detector], settings: ServiceSettings, metrics: Metrics
+) -> AsyncIterator[Service]:
+    """Start the worker processes and the scheduler's thread, and end them afterwards.
+
+    Args:
+        detectors: A detector for each preset.
+        settings: Limits under load.
+        metrics: Receives counts and times.
+    """
+    workers = Workers(settings.workers, metrics)
+    scheduler = Scheduler(settings, metrics)
+    service = Service(detectors, settings, metrics, workers, scheduler)
+    try:
+        await workers.start()
+        yield service
+    finally:
+        await service.close()
+
+
+def _draw_png(result: Result, minimum_score: float | None) -> bytes:
+    buffer = io.BytesIO()
+    result.plot(minimum_score=minimum_score).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()

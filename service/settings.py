@@ -1,4 +1,4 @@
-"""What an operations team sets."""
+"""The settings that an operations team chooses."""
 
 from __future__ import annotations
 
@@ -9,39 +9,41 @@ from detector.settings import PRESETS, Settings
 
 
 class ServiceSettings(Frozen):
-    """How the service behaves under load. Nothing here changes an answer."""
+    """Limits of the service under load. None of them changes an answer."""
 
     presets: tuple[str, ...] = Field(("default", "fast"), min_length=1)
-    """Those that a request may ask for, beside the one that the service was started with."""
+    """Presets that a request may ask for, besides the one that the service was started with."""
     workers: PositiveInt | None = None
-    """Processes that decode and propose; one less than there are cores, if not given."""
+    """Number of processes that decode images and propose boxes. By default one less than there are
+    cores."""
     max_bytes: PositiveInt = 20 * 2**20
-    """Of a request's body."""
+    """Largest size of a request's body in bytes."""
     max_requests: PositiveInt = 64
-    """Detections in work or waiting; more are refused."""
+    """Largest number of detections in work or waiting. Further ones are refused."""
     max_crops: PositiveInt = 40_000
-    """Regions waiting for the classifier, over all requests; an image that would exceed it is
-    refused, unless nothing else waits."""
+    """Largest number of regions that wait for the classifier, over all requests. An image that
+    would exceed it is refused, unless nothing else waits."""
     max_waiting_pixels: PositiveInt = 200_000_000
-    """Of the images that wait for the classifier, over all requests; each takes three bytes."""
+    """Largest number of pixels of the images that wait for the classifier or to be drawn, over all
+    requests. Each pixel takes three bytes."""
     batch_crops: PositiveInt = 256
-    """The classifier takes up images together until they have so many regions."""
+    """Number of regions from which a batch of images is full."""
     batch_wait: float = Field(0.005, ge=0, le=1)
-    """Seconds that the classifier waits for more, where there are fewer."""
+    """Seconds that the classifier waits for more images if a batch is not full."""
     deadline: PositiveFloat = 60.0
     """Seconds from a request's first byte to its answer."""
     upload_deadline: PositiveFloat = 20.0
-    """Seconds until the body must be there."""
+    """Seconds from a request's first byte to the last byte of its body."""
     drain_notice: float = Field(5.0, ge=0)
     """Seconds after SIGTERM in which the service says that it is not ready, and still serves."""
     drain: float = Field(30.0, ge=0)
-    """Seconds that running requests then have to finish; new ones are refused."""
+    """Seconds that running requests then have to finish. New ones are refused."""
     cors_origins: tuple[str, ...] = ()
-    """Web origins whose pages may call the service; "*" for all."""
+    """Web origins whose pages may call the service. "*" allows all."""
 
     @field_validator("presets")
     @classmethod
-    def _known(cls, presets: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_presets(cls, presets: tuple[str, ...]) -> tuple[str, ...]:
         for name in presets:
             if name not in PRESETS:
                 raise ValueError(f"{name!r} is no preset: allowed are {', '.join(PRESETS)}")
@@ -49,10 +51,10 @@ class ServiceSettings(Frozen):
 
 
 class ServeSettings(Settings):
-    """The detector's settings and the service's, as one file has them."""
+    """The settings of the detector and of the service, as one file has them."""
 
     service: ServiceSettings = ServiceSettings()
 
     def detector(self) -> Settings:
-        """The detector's alone."""
+        """Return the settings of the detector alone."""
         return Settings.model_validate(self.model_dump(exclude={"service"}))

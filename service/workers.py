@@ -1,7 +1,7 @@
 """Processes that decode images and propose regions, apart from the event loop.
 
-Each is a pool of its own, so that the death of one, by a crash in a decoder or for want of memory,
-fails the image that it had in work and no other. It is then replaced.
+Each process is a pool of its own. If it dies, by a crash in a decoder or a lack of memory, only the
+image that it had in work fails. A new process then takes its place.
 """
 
 from __future__ import annotations
@@ -10,65 +10,68 @@ import asyncio
 import logging
 import multiprocessing
 import os
-from collections.abc import Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-import cv2
-
-from detector.batch.workers import default_workers, start_worker
+from detector.batch.workers import default_workers, prepare_worker
 from detector.errors import LostWorker
-from detector.preprocessing import Prepared, Preprocessor
-from service.memory import give_back_large
+from detector.preprocessing import OUT_OF_MEMORY, Preprocessor
+from detector.stages import PreprocessedImage
+from service.memory import return_freed_images
 from service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
-NAME = "image"
-"""What errors call a request's image."""
+IMAGE_NAME = "image"
+"""Name of a request's image in errors."""
 
 
 class Workers:
-    """The processes. Images wait in line for a free one.
+    """Worker processes. Images wait in line for a free one.
 
     Args:
-        preparations: by the names of presets.
-        count: of processes.
+        count: Number of processes. By default one less than there are cores.
+        metrics: Counts the processes that died.
     """
 
-    def __init__(
-        self, preparations: Mapping[str, Preprocessor], count: int | None, metrics: Metrics
-    ) -> None:
-        self._preparations, self._metrics = dict(preparations), metrics
-        self._pools = [self._pool() for _ in range(count or default_workers())]
+    def __init__(self, count: int | None, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._pools = [_make_pool() for _ in range(count or default_workers())]
         self._free: asyncio.Queue[int] = asyncio.Queue()
-        for number in range(len(self._pools)):
-            self._free.put_nowait(number)
+        """Indices of the pools that have no work."""
+        for index in range(len(self._pools)):
+            self._free.put_nowait(index)
 
     async def start(self) -> None:
-        """Start all processes and wait until they are there."""
+        """Start all processes and wait until they run."""
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(pool, _ready) for pool in self._pools))
+        await asyncio.gather(*(loop.run_in_executor(pool, _do_nothing) for pool in self._pools))
 
-    async def __call__(self, preset: str, data: bytes) -> Prepared:
-        """Prepare an encoded image as a preset says.
+    async def preprocess(self, preprocessor: Preprocessor, data: bytes) -> PreprocessedImage:
+        """Decode an image and propose boxes, in a worker process.
+
+        Args:
+            preprocessor: The preprocessor of the detector that the request chose.
+            data: The bytes of an image file.
 
         Raises:
-            ImageError: it cannot be used, or the process that had it in work died.
+            ImageError: The image cannot be used, or the process that worked on it died.
         """
-        number = await self._free.get()
-        work = self._submit(number, preset, data)
+        index = await self._free.get()
+        work = self._submit(index, preprocessor, data)
         loop = asyncio.get_running_loop()
 
-        def free(done: Future[Prepared]) -> None:
-            broken = not done.cancelled() and isinstance(done.exception(), BrokenProcessPool)
-            loop.call_soon_threadsafe(self._release, number, broken)
+        def release(done: Future[PreprocessedImage]) -> None:
+            is_broken = not done.cancelled() and isinstance(done.exception(), BrokenProcessPool)
+            loop.call_soon_threadsafe(self._release, index, is_broken)
 
-        work.add_done_callback(free)  # also when nobody waits for the image any more
+        # The callback frees the process, also when nobody waits for the image any more.
+        work.add_done_callback(release)
         try:
             return await asyncio.wrap_future(work)
         except BrokenProcessPool as error:
-            raise LostWorker(NAME, "the process that worked on it died: try again") from error
+            message = "the process that worked on it died: try again"
+            raise LostWorker(IMAGE_NAME, message) from error
         except LostWorker as error:
             logger.warning("an image could not be worked on", exc_info=error)
             raise
@@ -78,57 +81,53 @@ class Workers:
         for pool in self._pools:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _submit(self, number: int, preset: str, data: bytes) -> Future[Prepared]:
+    def _submit(
+        self, index: int, preprocessor: Preprocessor, data: bytes
+    ) -> Future[PreprocessedImage]:
         for _ in range(2):
             try:
-                return self._pools[number].submit(_prepare, preset, data)
+                return self._pools[index].submit(_preprocess, preprocessor, data)
             except (RuntimeError, OSError) as error:  # it died idle, or cannot be started
                 reason = error
-                self._replace(number)
-        self._free.put_nowait(number)
-        raise LostWorker(NAME, "no process can be started for it: try again") from reason
+                self._replace(index)
+        self._free.put_nowait(index)
+        raise LostWorker(IMAGE_NAME, "no process can be started for it: try again") from reason
 
-    def _release(self, number: int, broken: bool) -> None:
-        if broken:
-            self._replace(number)
-        self._free.put_nowait(number)
+    def _release(self, index: int, is_broken: bool) -> None:
+        if is_broken:
+            self._replace(index)
+        self._free.put_nowait(index)
 
-    def _replace(self, number: int) -> None:
+    def _replace(self, index: int) -> None:
         logger.warning("a worker process died and is replaced")
         self._metrics.lost.inc()
-        self._pools[number].shutdown(wait=False)
-        self._pools[number] = self._pool()
-
-    def _pool(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            1,
-            multiprocessing.get_context("spawn"),
-            initializer=_start,
-            initargs=(self._preparations,),
-        )
+        self._pools[index].shutdown(wait=False)
+        self._pools[index] = _make_pool()
 
 
-_preparations: Mapping[str, Preprocessor]
-"""Of a worker process, set when it starts."""
+def _make_pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), initializer=_initialize_worker
+    )
 
 
-def _start(preparations: Mapping[str, Preprocessor]) -> None:
-    global _preparations
-    _preparations = preparations
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)  # libraries write there what they think of an image
-    os.close(nowhere)
-    give_back_large()
-    start_worker()
+def _initialize_worker() -> None:
+    # Image libraries print their complaints to stderr, which is the service's log.
+    null_device = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null_device, 2)
+    os.close(null_device)
+
+    return_freed_images()
+    prepare_worker()
 
 
-def _ready() -> None:
-    """What a process does to show that it is there."""
+def _do_nothing() -> None:
+    """Show that the process runs."""
 
 
-def _prepare(preset: str, data: bytes) -> Prepared:
+def _preprocess(preprocessor: Preprocessor, data: bytes) -> PreprocessedImage:
     try:
-        return _preparations[preset].source(data)
-    except (MemoryError, cv2.error) as error:
+        return preprocessor.preprocess(data)
+    except OUT_OF_MEMORY as error:
         message = "out of memory, or an error of a library: try again"
-        raise LostWorker(NAME, message) from error
+        raise LostWorker(IMAGE_NAME, message) from error

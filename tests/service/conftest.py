@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,14 +19,21 @@ from detector.settings import Settings
 from service.app import create_app
 from service.settings import ServiceSettings
 
-Serve = Callable[..., Any]
-
 
 class Running:
-    """A service that runs in a thread of this process."""
+    """A service that runs in a thread of this process.
 
-    def __init__(self, app: Any, url: str, detector: Detector) -> None:
-        self.app, self.url, self.detector = app, url, detector
+    Args:
+        app: The application.
+        url: Its address.
+        detectors: The detector of each preset, the default one first.
+    """
+
+    def __init__(self, app: Any, url: str, detectors: dict[str, Detector]) -> None:
+        self.app = app
+        self.url = url
+        self.detectors = detectors
+        self.detector = detectors["default"]
 
     def client(self, **options: Any) -> httpx2.Client:
         return httpx2.Client(base_url=self.url, timeout=60, **options)
@@ -33,15 +41,11 @@ class Running:
 
 @contextmanager
 def serving(bundle: Bundle, *, keys: tuple[str, ...] = (), **settings: Any) -> Iterator[Running]:
-    """The service with a bundle and some settings that differ from the defaults."""
-    detector = Detector(bundle, device="cpu")
-    presets = {"default": detector.settings, "fast": Settings.read(preset="fast")}
-    app = create_app(
-        lambda: detector,
-        ServiceSettings(**({"workers": 1} | settings)),
-        presets=presets,
-        keys=keys,
-    )
+    """Serve a bundle under settings that override the defaults."""
+    detector = Detector.load(bundle, device="cpu")
+    fast = Detector(detector.networks, Settings.read(preset="fast"))
+    detectors = {"default": detector, "fast": fast}
+    app = create_app(detectors, ServiceSettings(**({"workers": 1} | settings)), keys=keys)
     config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=10)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -51,10 +55,11 @@ def serving(bundle: Bundle, *, keys: tuple[str, ...] = (), **settings: Any) -> I
         time.sleep(0.01)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(app, f"http://127.0.0.1:{port}", detector)
+        yield Running(app, f"http://127.0.0.1:{port}", detectors)
     finally:
         server.should_exit = True
         thread.join()
+        detector.close()
 
 
 @pytest.fixture(scope="session")
@@ -67,3 +72,10 @@ def running(tiny_bundle: Bundle) -> Iterator[Running]:
 def client(running: Running) -> Iterator[httpx2.Client]:
     with running.client() as client:
         yield client
+
+
+def metric(client: httpx2.Client, name: str) -> float:
+    """Return a metric's value, or 0 if /metrics does not have it."""
+    text = client.get("/metrics").text
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0

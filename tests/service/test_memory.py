@@ -8,14 +8,14 @@ import pytest
 
 PROGRAM = """
 import numpy as np
-from service.memory import give_back_large
+from service.memory import return_freed_images
 
 def held():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096
 
 if {give_back}:
-    give_back_large()
+    return_freed_images()
 before = held()
 np.ones(3 * 2**20)[0]  # 24 MiB: from now on, glibc itself keeps what is smaller
 arrays = [np.ones(2**21) for _ in range(20)]  # 16 MiB each

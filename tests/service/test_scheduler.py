@@ -3,54 +3,88 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from detector.preprocessing import Prepared
-from detector.settings import DetectionSettings
+from detector.detector import Detector
+from detector.networks import Networks
+from detector.regions.ensemble import Regions
+from detector.runtime import Runtime
+from detector.settings import Settings
+from detector.stages import PreprocessedImage
 from proposals import Image, Proposals
-from proposals.types import Boxes
 from service.metrics import Metrics
 from service.problems import Problem
-from service.scheduler import Classified, Scheduler
+from service.scheduler import DetectedImage, Scheduler
 from service.settings import ServiceSettings
 
-EVERYTHING = DetectionSettings(score_threshold=0, nms_iou=1)
+NO_BOXES = np.zeros((0, 4), np.float32)
+
+EVERYTHING = Settings.model_validate(
+    {"classifier": {"cascade": 0}, "detections": {"score_threshold": 0, "nms_iou": 1}}
+)
 
 
-class Fake:
-    """A detector whose "probabilities" tell the image and the box, and which can be held."""
-
-    classes = ("thing",)
+class FakeEnsemble:
+    """Classifiers whose "probabilities" tell the image and the box, and which can be held."""
 
     def __init__(self) -> None:
-        self.ensemble = self
-        self.multibox: SimpleNamespace | None = None
+        self.members = [None]
         self.batches: list[list[tuple[int, int]]] = []
         self.free = threading.Event()
         self.free.set()
         self.begun = threading.Event()
 
-    def localise(self, prepared: Prepared) -> Prepared:
-        return prepared
-
-    def together(self, parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
-        self.batches.append([(int(image[0, 0, 0]), len(boxes)) for image, boxes in parts])
+    def classify(self, images: Sequence[Regions], **_: Any) -> list[NDArray[np.float32]]:
+        self.batches.append([(int(image[0, 0, 0]), len(boxes)) for image, boxes in images])
         self.begun.set()
         assert self.free.wait(30)
-        if any(image[0, 0, 0] == 13 for image, _ in parts):
+        if any(image[0, 0, 0] == 13 for image, _ in images):
             raise ValueError("an unlucky image")
         return [
             np.stack(
                 [np.zeros(len(boxes)), image[0, 0, 0] / 1000 + boxes[:, 0].astype(float) / 1e5],
                 axis=1,
             )
-            for image, boxes in parts
+            for image, boxes in images
         ]
+
+
+class Fake:
+    """A detector on fake networks."""
+
+    def __init__(self, multibox: Any = None) -> None:
+        self.ensemble = FakeEnsemble()
+        self.networks = Networks(
+            name="fake",
+            version="1",
+            sha256="",
+            classes=("thing",),
+            ensemble=self.ensemble,  # type: ignore[arg-type]
+            multibox=multibox,
+            runtime=Runtime("cpu", "openvino", "float32", "float32", 8),
+            available_members=1,
+            has_multibox=multibox is not None,
+        )
+        self.detector = self.make_detector()
+
+    def make_detector(self, **tables: Any) -> Detector:
+        return Detector(self.networks, EVERYTHING.replace(**tables))
+
+    @property
+    def batches(self) -> list[list[tuple[int, int]]]:
+        return self.ensemble.batches
+
+    @property
+    def free(self) -> threading.Event:
+        return self.ensemble.free
+
+    @property
+    def begun(self) -> threading.Event:
+        return self.ensemble.begun
 
 
 @pytest.fixture
@@ -58,11 +92,11 @@ def fake() -> Fake:
     return Fake()
 
 
-def prepared(number: int, count: int, side: int = 4) -> Prepared:
+def preprocessed(number: int, count: int, side: int = 4) -> PreprocessedImage:
     boxes = np.array([[x, 0, x + 1, 1] for x in range(count)], np.float32).reshape(-1, 4)
-    image = np.full((side, side, 3), number, np.uint8)
+    pixels = np.full((side, side, 3), number, np.uint8)
     seconds = {"decode": 0.0, "proposals": 0.0}
-    return Prepared(seconds, "", image, Proposals.from_one_source(boxes, "test"))
+    return PreprocessedImage(pixels, Proposals.from_one_source(boxes, "test"), seconds)
 
 
 @pytest.fixture
@@ -79,12 +113,12 @@ def schedulers() -> Iterator[Any]:
         assert not scheduler.alive
 
 
-def submit(scheduler: Scheduler, fake: Fake, number: int, count: int) -> Future[Classified]:
-    return scheduler.submit(fake, prepared(number, count), EVERYTHING)  # type: ignore[arg-type]
+def submit(scheduler: Scheduler, fake: Fake, number: int, count: int) -> Future[DetectedImage]:
+    return scheduler.submit(fake.detector, preprocessed(number, count))
 
 
-def scores(future: Future[Classified]) -> list[float]:
-    return sorted(found.score for found in future.result(30).detections)
+def scores(future: Future[DetectedImage]) -> list[float]:
+    return sorted(found.score for found in future.result(30).result.detections)
 
 
 def expected(number: int, count: int) -> list[float]:
@@ -109,6 +143,28 @@ def test_a_batch_waits_for_more(fake: Fake, schedulers: Any) -> None:
     futures = [submit(scheduler, fake, number, 2) for number in (1, 2)]
     assert [scores(future) for future in futures] == [expected(1, 2), expected(2, 2)]
     assert fake.batches == [[(1, 2), (2, 2)]]
+
+
+def test_images_share_a_batch_if_their_detectors_classify_alike(
+    fake: Fake, schedulers: Any
+) -> None:
+    scheduler = schedulers(batch_crops=6, batch_wait=1.0)
+    best = fake.make_detector(detections={"max_detections": 1})
+    cascaded = fake.make_detector(classifier={"cascade": 0.1})
+    suppressing = fake.make_detector(detections={"nms_iou": 0.5})
+    futures = [
+        scheduler.submit(detector, preprocessed(number, 2))
+        for number, detector in enumerate([fake.detector, cascaded, best, suppressing, best])
+    ]
+    found = [scores(future) for future in futures]
+    assert found == [
+        expected(0, 2),
+        expected(1, 2),
+        expected(2, 2)[1:],
+        expected(3, 2),
+        expected(4, 2)[1:],
+    ]
+    assert fake.batches == [[(0, 2), (2, 2), (4, 2)], [(1, 2)], [(3, 2)]]
 
 
 def test_a_bad_image_fails_alone(
@@ -155,40 +211,39 @@ def test_a_full_line_is_503(fake: Fake, schedulers: Any) -> None:
     assert scores(submit(scheduler, fake, 2, 1)) == expected(2, 1)
 
 
-def test_pictures_that_are_still_to_be_drawn_count(fake: Fake, schedulers: Any) -> None:
+def test_images_that_are_still_to_be_drawn_count(fake: Fake, schedulers: Any) -> None:
     scheduler = schedulers(max_waiting_pixels=2_000)
-    scheduler.undrawn = 1_900
+    scheduler.pixels_to_draw = 1_900
     with pytest.raises(Problem, match="images of 1,900 pixels wait already"):
-        scheduler.submit(fake, prepared(1, 1, side=40), EVERYTHING)
-    scheduler.undrawn = 0
-    assert scores(scheduler.submit(fake, prepared(1, 1, side=40), EVERYTHING)) == expected(1, 1)
+        scheduler.submit(fake.detector, preprocessed(1, 1, side=40))
+    scheduler.pixels_to_draw = 0
+    assert scores(scheduler.submit(fake.detector, preprocessed(1, 1, side=40))) == expected(1, 1)
 
 
 def test_large_images_fill_the_line(fake: Fake, schedulers: Any) -> None:
     scheduler = schedulers(batch_crops=1, max_waiting_pixels=2_000)
     fake.free.clear()
-    waiting = scheduler.submit(fake, prepared(1, 9, side=40), EVERYTHING)
+    waiting = scheduler.submit(fake.detector, preprocessed(1, 9, side=40))
     assert fake.begun.wait(30)
     with pytest.raises(Problem, match="busy"):
-        scheduler.submit(fake, prepared(2, 1, side=40), EVERYTHING)
-    small = scheduler.submit(fake, prepared(3, 1, side=10), EVERYTHING)
+        scheduler.submit(fake.detector, preprocessed(2, 1, side=40))
+    small = scheduler.submit(fake.detector, preprocessed(3, 1, side=10))
     fake.free.set()
     assert scores(waiting) == expected(1, 9)
     assert scores(small) == expected(3, 1)
 
 
-def test_regions_that_multibox_will_add_count(
-    fake: Fake, schedulers: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_regions_that_multibox_will_add_count(schedulers: Any) -> None:
     begun, free = threading.Event(), threading.Event()
 
-    def localise(prepared: Prepared) -> Prepared:
+    def multibox(pixels: Image, count: int) -> Proposals:
+        assert count == 10
         begun.set()
         assert free.wait(30)
-        return prepared
+        return Proposals.from_one_source(NO_BOXES, "multibox")
 
-    fake.multibox = SimpleNamespace(count=10)
-    monkeypatch.setattr(fake, "localise", localise)
+    fake = Fake(multibox)
+    fake.detector = fake.make_detector(multibox={"count": 10})
     scheduler = schedulers(max_crops=20, batch_wait=0)
     first = submit(scheduler, fake, 1, 0)
     assert begun.wait(30)
@@ -200,23 +255,22 @@ def test_regions_that_multibox_will_add_count(
 
 
 def test_a_full_batch_does_not_wait_for_newcomers(
-    fake: Fake, schedulers: Any, monkeypatch: pytest.MonkeyPatch
+    schedulers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[int] = []
 
-    def localise(prepared: Prepared) -> Prepared:
-        assert prepared.image is not None
-        order.append(int(prepared.image[0, 0, 0]))
-        return prepared
+    def multibox(pixels: Image, count: int) -> Proposals:
+        order.append(int(pixels[0, 0, 0]))
+        return Proposals.from_one_source(NO_BOXES, "multibox")
 
-    together = fake.together
+    fake = Fake(multibox)
+    classify = fake.ensemble.classify
 
-    def classify(parts: Sequence[tuple[Image, Boxes]]) -> list[NDArray[np.float32]]:
-        order.append(-len(parts))
-        return together(parts)
+    def classify_and_note(images: Sequence[Regions], **options: Any) -> list[NDArray[np.float32]]:
+        order.append(-len(images))
+        return classify(images, **options)
 
-    monkeypatch.setattr(fake, "localise", localise)
-    monkeypatch.setattr(fake, "together", classify)
+    monkeypatch.setattr(fake.ensemble, "classify", classify_and_note)
     scheduler = schedulers(batch_crops=4, batch_wait=0)
     fake.free.clear()
     first = submit(scheduler, fake, 1, 4)

@@ -122,6 +122,14 @@ def test_clients_that_misbehave(tiny_bundle: Bundle) -> None:
     assert {400, 408} <= statuses <= FINE
 
 
+def test_many_fields(client: httpx2.Client) -> None:
+    part = b'--x\r\ncontent-disposition: form-data; name="a"\r\n\r\n\r\n'
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = client.post("/detect", content=part * 9 + b"--x--\r\n", headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (400, "bad-form")
+    assert "more than 8 fields" in answer.json()["detail"]
+
+
 def test_mutated_uploads(running: Running) -> None:
     statuses: dict[int, int] = {}
     with running.client() as client:

@@ -5,7 +5,6 @@ import errno
 import io
 import os
 import signal
-from collections.abc import Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -17,6 +16,7 @@ import service.workers
 from detector.errors import LostWorker, TruncatedImage
 from detector.preprocessing import Preprocessor
 from detector.settings import Settings
+from detector.stages import PreprocessedImage
 from service.metrics import Metrics
 from service.workers import Workers
 from tests.support.images import scene
@@ -28,7 +28,10 @@ def png(seed: int, width: int, height: int) -> bytes:
     return buffer.getvalue()
 
 
-SLOW, QUICK = png(0, 500, 400), png(1, 120, 12)
+SLOW = png(0, 500, 400)
+QUICK = png(1, 120, 12)
+
+PREPROCESSOR = Preprocessor(Settings())
 
 
 def run(work: Any, count: int = 1) -> Metrics:
@@ -36,7 +39,7 @@ def run(work: Any, count: int = 1) -> Metrics:
     metrics = Metrics()
 
     async def all_of_it() -> None:
-        workers = Workers({"default": Preprocessor(Settings())}, count, metrics)
+        workers = Workers(count, metrics)
         await workers.start()
         try:
             await work(workers)
@@ -47,17 +50,20 @@ def run(work: Any, count: int = 1) -> Metrics:
     return metrics
 
 
+async def preprocess(workers: Workers, data: bytes) -> PreprocessedImage:
+    return await workers.preprocess(PREPROCESSOR, data)
+
+
 def processes(workers: Workers) -> list[int]:
     return [next(iter(pool._processes)) for pool in workers._pools]
 
 
-def test_prepares_as_the_preset_says() -> None:
+def test_preprocesses_as_the_preprocessor_does() -> None:
     async def work(workers: Workers) -> None:
-        prepared = await workers("default", QUICK)
-        alone = Preprocessor(Settings()).source(QUICK)
-        assert prepared.proposals is not None
-        assert alone.proposals is not None
-        assert prepared.proposals.boxes.tolist() == alone.proposals.boxes.tolist()
+        image = await preprocess(workers, QUICK)
+        alone = PREPROCESSOR.preprocess(QUICK)
+        assert image.proposals.boxes.tolist() == alone.proposals.boxes.tolist()
+        assert (image.pixels == alone.pixels).all()
 
     run(work)
 
@@ -65,23 +71,23 @@ def test_prepares_as_the_preset_says() -> None:
 def test_errors_about_the_image_come_through() -> None:
     async def work(workers: Workers) -> None:
         with pytest.raises(TruncatedImage):
-            await workers("default", QUICK[:-30])
+            await preprocess(workers, QUICK[:-30])
 
     run(work)
 
 
 def test_a_killed_process_fails_its_image_alone_and_is_replaced() -> None:
     async def work(workers: Workers) -> None:
-        victim, survivor = (asyncio.ensure_future(workers("default", SLOW)) for _ in range(2))
-        waiting = asyncio.ensure_future(workers("default", QUICK))
+        victim, survivor = (asyncio.ensure_future(preprocess(workers, SLOW)) for _ in range(2))
+        waiting = asyncio.ensure_future(preprocess(workers, QUICK))
         await asyncio.sleep(0.1)
         os.kill(processes(workers)[0], signal.SIGKILL)
         with pytest.raises(LostWorker, match="died"):
             await victim
-        assert (await survivor).image is not None
-        assert (await waiting).image is not None
-        for _ in range(4):  # both places work
-            assert (await workers("default", QUICK)).image is not None
+        assert (await survivor).pixels.shape == (400, 500, 3)
+        assert (await waiting).pixels.shape == (12, 120, 3)
+        for _ in range(4):  # both processes work
+            assert (await preprocess(workers, QUICK)).pixels.shape == (12, 120, 3)
 
     metrics = run(work, count=2)
     assert metrics.registry.get_sample_value("detector_lost_workers_total") == 1
@@ -89,12 +95,12 @@ def test_a_killed_process_fails_its_image_alone_and_is_replaced() -> None:
 
 def test_a_process_killed_while_idle_is_replaced() -> None:
     async def work(workers: Workers) -> None:
-        await workers("default", QUICK)
+        await preprocess(workers, QUICK)
         (pid,) = processes(workers)
         os.kill(pid, signal.SIGKILL)
         await asyncio.sleep(0.3)
-        prepared = await workers("default", QUICK)
-        assert prepared.image is not None
+        image = await preprocess(workers, QUICK)
+        assert image.pixels.shape == (12, 120, 3)
         assert processes(workers) != [pid]
 
     run(work)
@@ -120,38 +126,36 @@ def test_a_process_that_cannot_be_started(
         monkeypatch.setattr(ProcessPoolExecutor, "_adjust_process_count", fail)
         for _ in range(lost):
             with pytest.raises(LostWorker, match="no process can be started"):
-                await workers("default", QUICK)
-        assert (await workers("default", QUICK)).image is not None
+                await preprocess(workers, QUICK)
+        assert (await preprocess(workers, QUICK)).pixels.shape == (12, 120, 3)
 
     run(work)
 
 
 def test_what_a_library_says_stays_inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing:
-        def source(self, data: bytes) -> None:
-            raise cv2.error("/a/path of this machine")
+    def fail(*_: Any) -> None:
+        raise cv2.error("/a/path of this machine")
 
-    monkeypatch.setattr(service.workers, "_preparations", {"default": Failing()}, raising=False)
+    monkeypatch.setattr(Preprocessor, "preprocess", fail)
     with pytest.raises(LostWorker) as lost:
-        service.workers._prepare("default", b"")
+        service.workers._preprocess(PREPROCESSOR, b"")
     assert "path" not in str(lost.value)
 
 
-def test_an_image_nobody_waits_for_gives_its_place_back() -> None:
+def test_an_image_nobody_waits_for_gives_its_process_back() -> None:
     async def work(workers: Workers) -> None:
-        left = asyncio.ensure_future(workers("default", SLOW))
+        left = asyncio.ensure_future(preprocess(workers, SLOW))
         await asyncio.sleep(0.05)
         left.cancel()
-        assert (await workers("default", QUICK)).image is not None
+        assert (await preprocess(workers, QUICK)).pixels.shape == (12, 120, 3)
 
     run(work)
 
 
 def test_many_wait_in_line() -> None:
     async def work(workers: Workers) -> None:
-        images = [png(seed, 120, 12) for seed in range(12)]
-        every: list[Coroutine[Any, Any, Any]] = [workers("default", image) for image in images]
-        for seed, prepared in enumerate(await asyncio.gather(*every)):
-            assert (prepared.image == scene(seed, 120, 12)).all()
+        every = [preprocess(workers, png(seed, 120, 12)) for seed in range(12)]
+        for seed, image in enumerate(await asyncio.gather(*every)):
+            assert (image.pixels == scene(seed, 120, 12)).all()
 
     run(work, count=2)

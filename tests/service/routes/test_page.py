@@ -1,14 +1,16 @@
-"""The page in a real browser: Chromium without a screen, driven through its own driver."""
+"""The page, in a real browser: Chromium without a screen, driven through its own driver."""
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from PIL import Image as PillowImage
 from selenium import webdriver
@@ -21,8 +23,9 @@ from detector.bundles.bundle import Bundle
 from tests.service.conftest import Running, serving
 from tests.support.images import scene
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
+CHROMIUM = shutil.which("chromium")
+DRIVER = shutil.which("chromedriver")
+needs_browser = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs chromium and its driver, of the same version"
 )
 
@@ -98,6 +101,7 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
+@needs_browser
 def test_from_upload_to_download(
     page: Page, running: Running, photo: Path, downloads: Path
 ) -> None:
@@ -139,6 +143,7 @@ def test_from_upload_to_download(
     assert [line for line in logged if line["level"] != "DEBUG"] == []
 
 
+@needs_browser
 def test_several_photos_and_an_error(page: Page, running: Running, tmp_path: Path) -> None:
     files = []
     for number in range(2):
@@ -156,6 +161,7 @@ def test_several_photos_and_an_error(page: Page, running: Running, tmp_path: Pat
     assert len(page.all(".photo")) == 2
 
 
+@needs_browser
 def test_a_photo_that_the_browser_cannot_show(page: Page, running: Running, tmp_path: Path) -> None:
     tiff, turned = tmp_path / "a.tiff", tmp_path / "b.webp"
     PillowImage.fromarray(scene(1)).save(tiff)
@@ -175,6 +181,7 @@ def test_a_photo_that_the_browser_cannot_show(page: Page, running: Running, tmp_
     assert shown in ([90, 120], [0, 0])  # upright, or not at all
 
 
+@needs_browser
 def test_after_a_failure_it_can_be_tried_again(
     page: Page, running: Running, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +190,7 @@ def test_after_a_failure_it_can_be_tried_again(
 
     page.open(running.url)
     with monkeypatch.context() as failing:
-        failing.setattr("detector.regions.ensemble.Ensemble.together", fail)
+        failing.setattr("detector.regions.ensemble.Ensemble.classify", fail)
         page.choose(photo)
         page.until(lambda: page.one(".again").is_displayed())
     assert "error of the service" in page.one(".state").text
@@ -199,16 +206,21 @@ SECOND_IS_LATE_AND_HAS_ANOTHER_CLASS = """
     let number = 0;
     window.fetch = async (...request) => {
         const response = await real(...request);
-        if (!String(request[0]).startsWith("/detect") || number++ === 0) return response;
-        await new Promise((resolve) => setTimeout(resolve, 1000));
+        if (!String(request[0]).startsWith("/detect")) return response;
         const [answer, { classes }] = [await response.json(), await (await real("/model")).json()];
         const [first] = answer.detections;
-        answer.detections.push({ ...first, label: classes.find((name) => name !== first.label) });
+        answer.detections = [first];
+        if (number++ > 0) {
+            const other = classes.find((name) => name !== first.label);
+            answer.detections.push({ ...first, label: other });
+            await new Promise((resolve) => setTimeout(resolve, 1000));
+        }
         return new Response(JSON.stringify(answer));
     };
 """
 
 
+@needs_browser
 def test_the_focus_stays_while_photos_come(
     page: Page, running: Running, photo: Path, tmp_path: Path
 ) -> None:
@@ -228,6 +240,7 @@ def test_the_focus_stays_while_photos_come(
     assert page.driver.switch_to.active_element.get_attribute("value") == value
 
 
+@needs_browser
 def test_dropped_photos(page: Page, running: Running) -> None:
     page.open(running.url)
     page.driver.execute_script(
@@ -246,6 +259,7 @@ def test_dropped_photos(page: Page, running: Running) -> None:
     assert page.one(".photo h2").text == "dropped.png"
 
 
+@needs_browser
 def test_keyboard_and_screen_reader(page: Page, running: Running, photo: Path) -> None:
     page.open(running.url)
     page.choose(photo)
@@ -268,6 +282,7 @@ def test_keyboard_and_screen_reader(page: Page, running: Running, photo: Path) -
 
 
 @pytest.mark.parametrize(("width", "height"), [(360, 740), (1280, 900)])
+@needs_browser
 def test_nothing_sticks_out(
     page: Page, running: Running, photo: Path, width: int, height: int
 ) -> None:
@@ -281,6 +296,7 @@ def test_nothing_sticks_out(
     assert sizes[0] <= sizes[1]
 
 
+@needs_browser
 def test_a_key_is_asked_for(page: Page, tiny_bundle: Bundle, photo: Path) -> None:
     key = "0123456789abcdef"
     with serving(tiny_bundle, keys=(key,)) as running:
@@ -291,3 +307,17 @@ def test_a_key_is_asked_for(page: Page, tiny_bundle: Bundle, photo: Path) -> Non
         page.one("#key").send_keys(key, Keys.ENTER)
         assert page.driver.switch_to.active_element == page.one("#files"), "not lost with the form"
         page.until(lambda: page.one("figcaption").text)
+
+
+def test_nothing_is_loaded_from_elsewhere(client: httpx2.Client) -> None:
+    page, docs = client.get("/").text, client.get("/docs").text
+    for text in (page, docs):
+        assert re.findall(r"""(?:src|href)=["'](?!/)""", text) == []
+    script = client.get("/page/page.js").text
+    assert set(re.findall(r"https?://[^\"' ]+", script)) == {"http://www.w3.org/2000/svg"}
+    assets = re.findall(r"""["'](/(?:docs|page)/[^"']+)["']""", page + docs)
+    assert len(assets) >= 5
+    for asset in assets:
+        assert client.get(asset).status_code == 200, asset
+    policy = client.get("/").headers["content-security-policy"]
+    assert policy.startswith("default-src 'self'")

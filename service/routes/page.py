@@ -1,0 +1,50 @@
+"""The page for people, and the interactive description of the interface."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
+from starlette.requests import Request
+from starlette.staticfiles import StaticFiles
+
+PAGE = Path(__file__).parents[1] / "page"
+"""Folder of the page's files."""
+
+SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'self'; img-src 'self' blob: data:; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> HTMLResponse:
+    """Return the page."""
+    return HTMLResponse((PAGE / "index.html").read_bytes(), headers=SECURITY_HEADERS)
+
+
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """Return the interactive description, whose script and style come from this service, too."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=request.app.title,
+        swagger_js_url="/docs/assets/swagger-ui-bundle.js",
+        swagger_css_url="/docs/assets/swagger-ui.css",
+        swagger_favicon_url="/page/icon.svg",
+    )
+
+
+def mount_files(app: FastAPI) -> None:
+    """Serve the files that the page and the description load."""
+    vendor = files("swagger_ui_bundle").joinpath("vendor")
+    (swagger_ui,) = [entry for entry in vendor.iterdir() if entry.name.startswith("swagger-ui-")]
+    app.mount("/docs/assets", StaticFiles(directory=str(swagger_ui)), "swagger")
+    app.mount("/page", StaticFiles(directory=PAGE), "page")

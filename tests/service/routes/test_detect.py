@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+import io
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from detector import Detector
+from detector.bundles.bundle import Bundle
+from detector.drawing import draw
+from proposals import Image
+from service.problems import MEDIA_TYPE
+from tests.service.conftest import Running, metric, serving
+from tests.support.images import scene
+
+JPEG = {"content-type": "image/jpeg"}
+PICTURE = JPEG | {"accept": "image/png"}
+
+FAILED = 'detector_requests_total{path="/detect",status="500"}'
+
+
+def encoded(seed: int, form: str = "PNG", height: int = 24) -> bytes:
+    buffer = io.BytesIO()
+    PillowImage.fromarray(scene(seed, 120, height)).save(buffer, format=form)
+    return buffer.getvalue()
+
+
+def expected(detector: Detector, data: bytes) -> list[dict[str, Any]]:
+    return [
+        {"label": label, "score": score, "box": list(box)}
+        for label, score, box in detector.detect(data).detections
+    ]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_answers_are_the_detectors(client: httpx2.Client, running: Running, form: str) -> None:
+    data = encoded(1, form)
+    raw = client.post("/detect", content=data, headers=JPEG)
+    by_form = client.post("/detect", files={"image": ("a b ü.x", data)})
+    assert raw.status_code == by_form.status_code == 200
+    answer = raw.json()
+    assert answer["detections"] == by_form.json()["detections"] == expected(running.detector, data)
+    assert len(answer["detections"]) > 3
+    result = running.detector.detect(data)
+    assert answer["proposals"] == result.proposals
+    assert (answer["width"], answer["height"]) == (120, 24)
+    assert set(answer["seconds"]) == {"decode", "proposals", "classify", "total"}
+    assert re.fullmatch(r"tiny@[0-9a-f]{8}", answer["bundle"])
+
+
+@pytest.mark.parametrize("preset", ["default", "fast"])
+def test_answers_with_multibox_are_the_detectors(multibox_bundle: Bundle, preset: str) -> None:
+    data = encoded(1)
+    with serving(multibox_bundle) as running, running.client() as client:
+        answer = client.post("/detect", content=data, headers=JPEG, params={"preset": preset})
+        detector = running.detectors[preset]
+        assert answer.json()["detections"] == expected(detector, data)
+        proposals = answer.json()["proposals"]
+        assert proposals == detector.detect(data).proposals
+        assert proposals["multibox"] > 0
+        assert ("selective_search" in proposals) == (preset == "default")
+
+
+def test_parameters(client: httpx2.Client, running: Running) -> None:
+    data = encoded(2)
+
+    def found(**query: Any) -> list[dict[str, Any]]:
+        answer = client.post("/detect", content=data, headers=JPEG, params=query)
+        assert answer.status_code == 200
+        detections: list[dict[str, Any]] = answer.json()["detections"]
+        return detections
+
+    everything = found(score_threshold=0)
+    half = sorted(item["score"] for item in everything)[len(everything) // 2]
+    assert found(score_threshold=half) == [item for item in everything if item["score"] >= half]
+    assert found(max_detections=2) == everything[:2]
+    dogs = found(classes=" dog ", score_threshold=0)
+    assert {item["label"] for item in dogs} == {"dog"}
+    assert found(preset="fast") != found(preset="default") == found()
+    assert found(preset="fast") == expected(running.detectors["fast"], data)
+
+
+def test_regions_if_wanted(client: httpx2.Client, running: Running) -> None:
+    data = encoded(2)
+    answer = client.post(
+        "/detect", content=data, headers=JPEG, params={"include": "proposals"}
+    ).json()
+    assert list(answer)[-1] == "proposal_boxes"
+    boxes = answer["proposal_boxes"]
+    assert boxes == running.detector.preprocessor.preprocess(data).proposals.boxes.tolist()
+
+
+def test_picture(client: httpx2.Client, running: Running) -> None:
+    answer = client.post("/detect", content=encoded(3), headers=PICTURE)
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["vary"] == "accept"
+    picture = np.asarray(PillowImage.open(io.BytesIO(answer.content)))
+    found = running.detector.detect(encoded(3)).detections
+    drawn = draw(scene(3, 120, 24), found, running.detector.classes)
+    np.testing.assert_array_equal(picture, drawn)
+
+
+def test_a_picture_has_the_detections_asked_for(client: httpx2.Client) -> None:
+    def picture(**query: float) -> Image:
+        answer = client.post("/detect", content=encoded(2), headers=PICTURE, params=query)
+        return np.asarray(PillowImage.open(io.BytesIO(answer.content)))
+
+    assert (picture(score_threshold=1) == scene(2, 120, 24)).all()
+    assert (picture() != scene(2, 120, 24)).any()
+    assert (picture(score_threshold=0.05) != picture()).any()
+
+
+@pytest.mark.parametrize("accept", ["application/json, image/png;q=0.1", "*/*", "image/png;q=0"])
+def test_json_where_it_is_not_less_welcome(client: httpx2.Client, accept: str) -> None:
+    answer = client.post("/detect", content=encoded(3), headers={"accept": accept})
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["vary"] == "accept"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code"),
+    [
+        ({"content": b"", "headers": JPEG}, 400, "empty-image"),
+        ({"content": b"I am no image", "headers": JPEG}, 400, "not-an-image"),
+        ({"content": encoded(0)[:-60], "headers": JPEG}, 400, "truncated-image"),
+        ({"content": b"%PDF-1.7", "headers": JPEG}, 415, "unsupported-image"),
+        (
+            {"content": b"{}", "headers": {"content-type": "application/json"}},
+            415,
+            "unsupported-content-type",
+        ),
+        ({"data": {"image": "text"}}, 415, "unsupported-content-type"),
+        ({"files": {"picture": b"x"}}, 422, "missing-image"),
+        ({"files": {"image": (None, b"a text")}}, 422, "missing-image"),
+        ({"files": [("image", b"x"), ("image", b"y")]}, 422, "several-images"),
+        (
+            {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
+            400,
+            "bad-form",
+        ),
+        (
+            {
+                "content": b"--y\r\nbroken",
+                "headers": {"content-type": "multipart/form-data; boundary=x"},
+            },
+            400,
+            "bad-form",
+        ),
+        ({"content": b"x", "params": {"score_threshold": "2"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"score_threshold": "nan"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"max_detections": "0"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"classes": "unicorn"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"preset": "paper"}}, 422, "bad-parameter"),
+        ({"content": b"x", "params": {"include": "all"}}, 422, "bad-parameter"),
+    ],
+)
+def test_problems(client: httpx2.Client, request_: dict[str, Any], status: int, code: str) -> None:
+    answer = client.post("/detect", **request_)
+    problem = answer.json()
+    assert (answer.status_code, problem["type"]) == (status, code)
+    assert answer.headers["content-type"] == MEDIA_TYPE
+    assert problem["status"] == status
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert "/" not in problem["detail"].replace("image/…", "").replace("application/", "").replace(
+        "multipart/", ""
+    )
+
+
+def test_too_many_pixels(client: httpx2.Client) -> None:
+    buffer = io.BytesIO()
+    PillowImage.new("1", (10_000, 10_000)).save(buffer, format="PNG")
+    answer = client.post("/detect", content=buffer.getvalue(), headers=JPEG)
+    assert (answer.status_code, answer.json()["type"]) == (413, "oversized-image")
+
+
+def test_an_error_of_the_service_says_nothing(
+    client: httpx2.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("/a/path of this machine")
+
+    monkeypatch.setattr("detector.regions.ensemble.Ensemble.classify", fail)
+    before = metric(client, FAILED)
+    for _ in range(2):  # on the same connection
+        answer = client.post("/detect", content=encoded(0), headers=JPEG)
+        problem = answer.json()
+        assert (answer.status_code, problem["type"]) == (500, "internal")
+        assert problem["request_id"] == answer.headers["x-request-id"]
+        assert answer.headers["content-type"] == MEDIA_TYPE
+        assert "path" not in answer.text
+        assert "Traceback" not in answer.text
+    assert metric(client, FAILED) == before + 2
+
+
+def low(seed: int) -> bytes:
+    """An image with quick proposals."""
+    return encoded(seed, height=5)
+
+
+def test_every_client_has_its_own_answer(running: Running) -> None:
+    """32 clients with 32 different images, ten rounds."""
+    found = [(data, expected(running.detector, data)) for data in map(low, range(64))]
+    different = {str(answer): (data, answer) for data, answer in found}
+    images, answers = zip(*list(different.values())[:32], strict=True)
+    assert len(images) == 32
+
+    def rounds(number: int) -> int:
+        right = 0
+        with running.client() as client:
+            for turn in range(10):
+                which = (number + turn) % 32
+                answer = client.post("/detect", content=images[which], headers=JPEG)
+                assert answer.status_code == 200, answer.text
+                right += answer.json()["detections"] == answers[which]
+        return right
+
+    with ThreadPoolExecutor(32) as clients:
+        assert list(clients.map(rounds, range(32))) == [10] * 32
