@@ -293,8 +293,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
     members = load_classifiers(files, len(labels), runtime)
 
     show_progress = progress_bars(quiet=arguments.quiet)
-    with show_progress(len(images) * len(arguments.crops), "image") as progress:
-        rows = table(members, Normalisation(), images, arguments.crops, progress)
+    rows = table(members, Normalisation(), images, arguments.crops, show_progress)
     content = {
         "images": len(images),
         "precision": runtime.precision,

@@ -172,7 +172,7 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
 
 
 def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorError:
-    """Return an error that names the extra which installs a missing package.
+    """Turn a failed import into an error that names the extra of the missing package.
 
     Args:
         error: The failed import.
@@ -184,7 +184,8 @@ def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorE
     package = (error.name or "").partition(".")[0]
     if package not in EXTRA_OF_PACKAGE:
         raise error
-    return DetectorError(f"{package} is missing: {install_hint(extra or EXTRA_OF_PACKAGE[package])}")
+    hint = install_hint(extra or EXTRA_OF_PACKAGE[package])
+    return DetectorError(f"{package} is missing: {hint}")
 
 
 def _set_up_process() -> None:

@@ -38,6 +38,7 @@ def command(arguments: Arguments = None) -> int:
         arguments: Arguments without the command's name. By default `sys.argv[1:]`.
     """
     parser = make_parser("detector-train", "Train networks on your own photos.")
+    parser.set_defaults(extra="train")
     actions = parser.add_subparsers(metavar="regions|multibox|classifier", required=True)
 
     regions = add_action(

@@ -15,11 +15,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from detector.backends import Backend
 from detector.bundles.manifest import Normalisation
+from detector.common.progress import Progress, ShowProgress, no_progress
 from detector.errors import FormatError
 from detector.evaluation.bootstrap import Interval, difference_of_means
 from detector.images import SUFFIXES, load
@@ -33,6 +32,9 @@ SCALES = (256, 288, 320, 352)
 """Pixels: the shorter side of the resized photo, for 144 crops."""
 
 BATCH = 32
+
+Classifier = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""From crops `float32 [N, S, S, 3]` to class probabilities `float32 [N, classes]`."""
 
 Crops = Literal[1, 10, 144]
 
@@ -191,23 +193,30 @@ class Row:
 
 
 def table(
-    members: Sequence[Backend],
+    members: Sequence[Classifier],
     normalisation: Normalisation,
     images: list[tuple[Path, int]],
     crops: Sequence[Crops],
-    progress: Callable[[int, int], None] = lambda finished, computed: None,
+    show_progress: ShowProgress = no_progress,
 ) -> list[Row]:
-    """The paper's Table 3 for these members and ways of cutting.
+    """Return the paper's Table 3 for these members and ways of cutting.
+
+    Args:
+        members: Classifiers, whose probabilities are averaged.
+        normalisation: Normalisation of the pixels.
+        images: Files and their labels.
+        crops: Number of crops of an image, for each row of the table.
+        show_progress: Shows how many images are finished, for each row.
 
     Raises:
-        ImageError: an image cannot be used.
+        ImageError: An image cannot be used.
     """
     rows: list[Row] = []
     first: Guesses | None = None
-    for number, count in enumerate(crops):
-        told = partial(_told, progress, number * len(images))
+    for count in crops:
         cut = partial(crops_of, crops=count)
-        guesses = evaluate(members, normalisation, images, cut, told)
+        with show_progress(len(images), "image") as progress:
+            guesses = evaluate(members, normalisation, images, cut, progress)
         first = first or guesses
         rows.append(
             Row(
@@ -222,24 +231,24 @@ def table(
     return rows
 
 
-def _told(progress: Callable[[int, int], None], before: int, finished: int, computed: int) -> None:
-    progress(before + finished, before + computed)
-
-
 def evaluate(
-    members: Sequence[Backend],
+    members: Sequence[Classifier],
     normalisation: Normalisation,
     images: list[tuple[Path, int]],
     cut: Callable[[Image], list[Image]] = lambda image: crops_of(image, 1),
-    progress: Callable[[int, int], None] = lambda finished, computed: None,
+    progress: Progress | None = None,
 ) -> Guesses:
     """Classify images by the mean probabilities of members and crops.
 
     Args:
-        cut: the crops of an image, all of one size.
+        members: Classifiers, whose probabilities are averaged.
+        normalisation: Normalisation of the pixels.
+        images: Files and their labels.
+        cut: Returns the crops of an image, all of one size.
+        progress: Is told the number of finished images.
 
     Raises:
-        ImageError: an image cannot be used.
+        ImageError: An image cannot be used.
     """
     truth = np.array([label for _, label in images])
     totals: NDArray[np.float32] | None = None  # [images, classes]
@@ -249,7 +258,9 @@ def evaluate(
             if totals is None:
                 totals = np.zeros((len(images), probabilities.shape[1]), np.float32)
             np.add.at(totals, indices, probabilities)
-        progress(indices[-1] + 1, indices[-1] + 1)
+        if progress is not None:
+            progress(indices[-1] + 1, indices[-1] + 1)
+
     best = np.argsort(-np.asarray(totals), axis=1, kind="stable")[:, :5]
     hits = best == truth[:, None]  # [images, 5]
     return Guesses(hits[:, 0], hits.any(axis=1))
@@ -259,8 +270,8 @@ def _batches(
     images: list[tuple[Path, int]],
     normalisation: Normalisation,
     cut: Callable[[Image], list[Image]],
-) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """Normalised crops in batches of one size, with the index of each one's image."""
+) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+    """Yield normalised crops in batches of one size, with the index of each crop's image."""
     indices: list[int] = []
     crops: list[NDArray[np.float32]] = []
     for index, (path, _) in enumerate(images):
@@ -268,8 +279,9 @@ def _batches(
             indices.append(index)
             crops.append(normalise(crop, normalisation))
             if len(crops) == BATCH:
-                yield indices, torch.from_numpy(np.stack(crops))
-                indices, crops = [], []
+                yield indices, np.stack(crops)
+                indices = []
+                crops = []
     if crops:
-        filling = [np.zeros_like(crops[0])] * (BATCH - len(crops))
-        yield indices, torch.from_numpy(np.stack(crops + filling))
+        padding = [np.zeros_like(crops[0])] * (BATCH - len(crops))
+        yield indices, np.stack(crops + padding)

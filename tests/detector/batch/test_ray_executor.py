@@ -129,7 +129,7 @@ def test_what_a_lost_machine_had_in_hand_is_done_again(
         PillowImage.fromarray(scene(number, height=24)).save(photos / f"{number}.png")
     machine = cluster.add_node(num_cpus=2)
 
-    def pull_the_plug(finished: int, _: int, note: str = "") -> None:
+    def pull_the_plug(finished: int, computed: int, note: str = "") -> None:
         if finished == 4:
             cluster.remove_node(machine, allow_graceful=False)
 

@@ -308,7 +308,7 @@ def test_memory_does_not_hold_the_results(tiny_detector: Detector, tmp_path: Pat
         PillowImage.fromarray(pixels).save(folder / f"{number}.png")
     alive = []
 
-    def count(_: int, __: int, note: str = "") -> None:
+    def count(finished: int, computed: int, note: str = "") -> None:
         gc.collect()
         alive.append(sum(type(thing) is Result for thing in gc.get_objects()))
 

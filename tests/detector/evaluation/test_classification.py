@@ -5,10 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from torch import Tensor
 
 from detector.bundles.manifest import Normalisation
 from detector.errors import FormatError
@@ -21,19 +19,13 @@ from detector.evaluation.classification import (
     squares,
     table,
 )
-from detector.regions.crops import Pixels
 
 
 class Oracle:
     """Guesses class `round(mean of the crop)`, then the following ones."""
 
-    part = None
-
-    def place(self, pixels: Pixels) -> Pixels | Tensor:
-        return pixels
-
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
-        best = crops.mean(dim=(1, 2, 3)).round().numpy()
+    def __call__(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        best = crops.mean(axis=(1, 2, 3)).round()
         distance = (np.arange(8)[None, :] - best[:, None]) % 8
         return np.asarray(np.float32(1) / (1 + distance), np.float32)
 
@@ -105,16 +97,11 @@ def test_crops_of_a_square_image() -> None:
 class Brightness:
     """Two classes, dark and bright, with a probability that depends on one pixel."""
 
-    part = None
-
     def __init__(self, share: float) -> None:
         self.share = share
 
-    def place(self, pixels: Pixels) -> Pixels | Tensor:
-        return pixels
-
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
-        bright = crops[:, 0, 0, 0].numpy() / 255 * self.share
+    def __call__(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        bright = crops[:, 0, 0, 0] / 255 * self.share
         return np.stack([1 - bright, bright], axis=1).astype(np.float32)
 
 
@@ -126,7 +113,7 @@ def test_probabilities_of_crops_and_members_are_averaged(tmp_path: Path) -> None
     plain = Normalisation(mean=(0, 0, 0))
     for members, bright in (([1.0], 1 / 10), ([1.0, 0.5], 1 / 10 * 0.75)):
         backends = [Brightness(share) for share in members]
-        crops = torch.from_numpy(np.stack(crops_of(image, 10)).astype(np.float32))
+        crops = np.stack(crops_of(image, 10)).astype(np.float32)
         means = [float(backend(crops)[:, 1].mean()) for backend in backends]
         assert np.mean(means) == pytest.approx(bright)
         guesses = evaluate(backends, plain, [(tmp_path / "a.png", 0)], lambda i: crops_of(i, 10))
@@ -176,13 +163,13 @@ def test_bvlc_weights_classify_imagenet(
 ) -> None:
     """60 of the 500 photos; docs/results.md has all: 68.0 and 87.8 %."""
     from detector.backends.pytorch import PyTorchBackend
-    from detector.models.googlenet import GoogLeNet
-    from detector.models.weights import load_weights, read_weights
+    from detector.bundles.manifest import Architecture
+    from detector.models.googlenet import make_googlenet
+    from detector.models.weights import read_weights
 
-    network = GoogLeNet(1000).eval()
-    load_weights(network, read_weights(bvlc_weights), bvlc_weights)
+    network = make_googlenet(read_weights(bvlc_weights), Architecture(), 224)
     images = find_labelled(imagenet, read_labels(imagenet_labels))[::8][:60]
-    backend = PyTorchBackend(network, torch.device("cpu"), "float32")
+    backend = PyTorchBackend(network, "float32")
     result = evaluate([backend], Normalisation(), images).accuracy()
     assert result.top1 == pytest.approx(38 / 60, abs=1.1 / 60)  # with red and blue swapped 35
     assert result.top5 == pytest.approx(50 / 60, abs=1.1 / 60)
