@@ -71,6 +71,8 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # Generated clients name their functions after this id.
+        generate_unique_id_function=lambda route: route.name,
     )
 
     # Paths

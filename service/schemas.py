@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from detector.settings import Settings
-
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 PixelBox = Annotated[list[int], Field(min_length=4, max_length=4)]
+
+Tables = dict[str, dict[str, Any]]
+"""Tables of settings, without types: generated clients fail on values such as `int | "all"`."""
 
 
 class Schema(BaseModel):
@@ -30,7 +31,7 @@ class DetectQuery(Schema):
     preset: str | None = None
     """Name of a preset. GET /model lists them. By default the first one."""
     include: Literal["proposals"] | None = None
-    """Whether the answer also has all boxes that were classified."""
+    """With "proposals" the answer also has all boxes that were classified."""
 
 
 class Detection(Schema):
@@ -93,8 +94,8 @@ class ModelResponse(Schema):
     """Number of classifiers in the bundle."""
     multibox: bool
     """Whether the bundle has MultiBox."""
-    presets: dict[str, Settings]
-    """Settings that a request may choose by their names. The first ones are the default."""
+    presets: dict[str, Tables]
+    """Settings of each preset that a request may name. The first one is the default."""
     max_bytes: int
     """Largest size of a request's body in bytes."""
     max_pixels: int

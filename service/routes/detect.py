@@ -32,14 +32,16 @@ VARY = {"vary": "accept"}
 BINARY = {"type": "string", "format": "binary"}
 """Schema of the bytes of a file."""
 
+FORM = {"type": "object", "properties": {FIELD: BINARY}, "required": [FIELD]}
+
 REQUEST_BODY = {
+    "description": "A form with the image's file in a field, or the file itself as the body. "
+    "Besides application/octet-stream, the body may have any content type image/….",
     "required": True,
+    # Generators of clients do not know ranges such as image/*, so they are not listed.
     "content": {
-        "multipart/form-data": {
-            "schema": {"type": "object", "properties": {FIELD: BINARY}, "required": [FIELD]}
-        },
+        "multipart/form-data": {"schema": FORM},
         "application/octet-stream": {"schema": BINARY},
-        "image/*": {"schema": BINARY},
     },
 }
 

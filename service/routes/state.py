@@ -52,7 +52,10 @@ async def model(service: RunningService) -> ModelResponse:
         classes=list(networks.classes),
         members=networks.available_members,
         multibox=networks.has_multibox,
-        presets={name: detector.settings for name, detector in service.detectors.items()},
+        presets={
+            name: detector.settings.model_dump(mode="json")
+            for name, detector in service.detectors.items()
+        },
         max_bytes=service.settings.max_bytes,
         max_pixels=service.default_detector.settings.images.max_pixels,
     )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import httpx2
 
 from detector.bundles.bundle import Bundle
+from service.app import create_app
 from tests.service.conftest import serving
 
 
@@ -19,3 +20,35 @@ def test_other_origins(tiny_bundle: Bundle, client: httpx2.Client) -> None:
     with serving(tiny_bundle, **settings) as running, running.client() as other:
         allowed = other.get("/model", headers=origin).headers["access-control-allow-origin"]
         assert allowed == "https://example.org"
+
+
+def test_answers_are_described_with_types() -> None:
+    description = create_app({}).openapi()
+    answers = description["paths"]["/detect"]["post"]["responses"]
+    assert answers["200"]["content"] == {
+        "application/json": {"schema": {"$ref": "#/components/schemas/DetectResponse"}},
+        "image/png": {"schema": {"type": "string", "format": "binary"}},
+    }
+
+    schemas = description["components"]["schemas"]
+    detections = schemas["DetectResponse"]["properties"]["detections"]
+    assert detections["items"] == {"$ref": "#/components/schemas/Detection"}
+    box = schemas["Detection"]["properties"]["box"]
+    assert (box["items"], box["minItems"], box["maxItems"]) == ({"type": "number"}, 4, 4)
+    assert "proposal_boxes" not in schemas["DetectResponse"]["required"]
+
+
+def test_problems_have_one_schema() -> None:
+    description = create_app({}).openapi()
+    assert set(description["components"]["schemas"]["Problem"]["required"]) == {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "request_id",
+    }
+    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for path in description["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                assert status == "200" or answer["content"] == problem
