@@ -1,4 +1,4 @@
-"""Average precision from a ranking of right and wrong detections.
+"""Average precision of a ranking of right and wrong detections.
 
 Letters of shapes: D detections of a class, best first.
 """
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 Flags = NDArray[np.bool_]
 Curve = NDArray[np.float64]
 Weights = NDArray[np.int64]
-"""`[D]`, how often each detection counts, where images are drawn with repetition."""
+"""`[D]`, how often each detection counts. It differs from 1 when images are drawn with
+replacement."""
 
 AveragePrecision = Callable[[Flags, int, "Weights | None"], float]
 
@@ -21,23 +22,25 @@ AveragePrecision = Callable[[Flags, int, "Weights | None"], float]
 def precision_recall(
     right: Flags, positives: int, weights: Weights | None = None
 ) -> tuple[Curve, Curve]:
-    """Precision and recall after each detection of a ranking, `float64 [D]` each.
+    """Return precision and recall after each detection of a ranking, `float64 [D]` each.
 
-    Precision is 0 as long as nothing counts.
+    Precision is 0 until the first detection counts.
 
     Args:
-        right: `bool [D]`, is the detection an object that no better one has found?
-        positives: the number of objects, at least 1.
+        right: `bool [D]`, whether the detection is a true positive.
+        positives: Number of objects, at least 1.
+        weights: How often each detection counts; once by default.
     """
     counts = np.ones(len(right), np.int64) if weights is None else weights
-    found, all_ = np.cumsum(right * counts), np.cumsum(counts)
-    return found / np.maximum(all_, 1), found / positives
+    true_positives = np.cumsum(right * counts)
+    detections = np.cumsum(counts)
+    return true_positives / np.maximum(detections, 1), true_positives / positives
 
 
 def area(right: Flags, positives: int, weights: Weights | None = None) -> float:
-    """The area under the precision envelope: VOC 2010 and later (`VOCap.m`), and ILSVRC.
+    """Return the area under the precision envelope: VOC 2010 and later (`VOCap.m`), and ILSVRC.
 
-    At each recall the precision is the best one at that recall or a higher one.
+    The envelope at a recall is the best precision at that recall or a higher one.
     """
     precision, recall = precision_recall(right, positives, weights)
     steps = np.diff(recall, prepend=0.0)
@@ -45,21 +48,21 @@ def area(right: Flags, positives: int, weights: Weights | None = None) -> float:
 
 
 def eleven_points(right: Flags, positives: int, weights: Weights | None = None) -> float:
-    """The mean of the best precision at recalls of 0, 0.1, … 1: VOC 2007 (`VOCevaldet.m`)."""
+    """Return the mean of the envelope at recalls 0, 0.1, … 1: VOC 2007 (`VOCevaldet.m`)."""
     return _at(np.arange(11) / 10, *precision_recall(right, positives, weights))
 
 
 def hundred_and_one_points(right: Flags, positives: int, weights: Weights | None = None) -> float:
-    """The mean of the best precision at recalls of 0, 0.01, … 1: COCO (`cocoeval.py`)."""
+    """Return the mean of the envelope at recalls 0, 0.01, … 1: COCO (`cocoeval.py`)."""
     return _at(np.linspace(0, 1, 101), *precision_recall(right, positives, weights))
 
 
 def _at(recalls: Curve, precision: Curve, recall: Curve) -> float:
-    best = np.append(_envelope(precision), 0.0)  # nothing has a recall beyond the last one
+    best = np.append(_envelope(precision), 0.0)  # 0 beyond the highest recall
     return float(np.mean(best[np.searchsorted(recall, recalls, "left")]))
 
 
 def _envelope(precision: Curve) -> Curve:
-    """The best precision at each recall or a higher one."""
+    """Return the best precision at each recall or a higher one."""
     best: Curve = np.maximum.accumulate(precision[::-1])[::-1]
     return best

@@ -1,4 +1,4 @@
-"""Ground truths, each with the rule by which detections are scored on it."""
+"""Benchmarks: a ground truth with the rule by which detections are scored on it."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Benchmark:
     """A ground truth and its rule.
 
     Args:
-        name: for files of detections.
-        truth: images, relative to a folder of photos.
-        photos: that folder, where the data set has it.
-        read: detections from a file.
-        evaluate: the score of detections, and the rankings that it comes from.
-        plain: the truth and detections as mistakes are found in them: what counts by the rule, in
-            the truth's coordinates.
-        ap: the average precision that the rule takes of a ranking.
+        name: Name for files of detections.
+        truth: Annotated images, with files relative to a folder.
+        photos: That folder, if the data set has it.
+        read: Reads detections from a file.
+        evaluate: Returns the score of detections, and the rankings that it comes from.
+        plain: Returns ground truth and detections for the analysis of mistakes: only what counts by
+            the rule, in the coordinates of the ground truth.
+        ap: The average precision of a ranking by the rule.
     """
 
     name: str
@@ -51,10 +51,10 @@ class Benchmark:
 
 
 def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None) -> Benchmark:
-    """ILSVRC DET's validation set, or one of R-CNN's halves of it.
+    """Return ILSVRC DET's validation set, or one of R-CNN's halves of it.
 
     Raises:
-        FormatError: naming the file that is missing, where it comes from, or what is wrong in it.
+        FormatError: A file is missing or wrong. The message names it and tells where to get it.
     """
     validation = ilsvrc_data.read_validation(split, root=root, devkit=devkit)
     truth = validation.truth
@@ -80,20 +80,20 @@ def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None)
 
 
 def voc_tree(year: int, root: Path, split: str) -> Benchmark:
-    """PASCAL VOC's tree, by the rule of its year.
+    """Return a data set in PASCAL VOC's tree, with the rule of its year.
 
     Raises:
-        FormatError: naming the file that is missing or wrong.
+        FormatError: A file is missing or wrong. The message names it.
     """
     truth = voc_data.read(root, split)
     return _by_vocs_rule(f"voc{year}_{split}", truth, root / voc_data.IMAGE_FOLDER, year)
 
 
 def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
-    """Annotations in COCO's format, by the rule of one's choice.
+    """Return a data set in COCO's format, with the rule that is asked for.
 
     Raises:
-        FormatError: naming the file and the item that is wrong.
+        FormatError: The file is missing, or an item is wrong. The message names it.
     """
     content = coco_data.read_content(path)
     truth = coco_data.make_ground_truth(path, content)

@@ -1,8 +1,8 @@
-"""How sure a mean average precision, or the difference of two, is: bootstrap over images.
+"""Confidence intervals of a mean average precision, and of the difference of two: bootstrap.
 
-The images are drawn anew, as many as there are and with repetition, and the means are computed
-again. Two sets of detections are compared on the same draws, so that what makes an image hard for
-both cancels out (a paired bootstrap).
+Each draw takes as many images as there are, with replacement, and computes the mean again. Two sets
+of detections are compared on the same draws (a paired bootstrap), so that the difficulty of the
+images cancels out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and where it lies with a probability of 95 %."""
+    """A value with its 95 % confidence interval."""
 
     value: float
     low: float
@@ -33,9 +33,15 @@ class Interval:
 def mean_ap_draws(
     rankings: Sequence[Sequence[Ranking]], images: int, rule: AveragePrecision, *, seed: int = 0
 ) -> NDArray[np.float64]:
-    """Mean average precision of sets of rankings on the same draws: `[sets, DRAWS]`.
+    """Return the mean average precision of sets of rankings on the same draws: `[sets, DRAWS]`.
 
-    A class without an object in a draw does not count in it.
+    A class that has no object in a draw does not count in that draw.
+
+    Args:
+        rankings: For each set of detections, the ranking of each class.
+        images: Number of images.
+        rule: The average precision of a ranking.
+        seed: Seed of the draws.
     """
     rng = np.random.default_rng(seed)
     means = np.empty((len(rankings), DRAWS))
@@ -54,7 +60,7 @@ def mean_ap_draws(
 def difference_of_means(
     one: NDArray[np.bool_], other: NDArray[np.bool_], *, seed: int = 0
 ) -> Interval:
-    """By how much the mean of one value for each image is above that of another: `[images]`."""
+    """Return how much the mean of one flag per image exceeds that of another, `bool [images]`."""
     differences = one.astype(np.float64) - other
     rng = np.random.default_rng(seed)
     draws = [rng.choice(differences, len(differences)).mean() for _ in range(DRAWS)]
@@ -62,15 +68,16 @@ def difference_of_means(
 
 
 def interval(value: float, draws: NDArray[np.float64]) -> Interval:
-    """The interval of a value that has these values on draws.
+    """Return the confidence interval of a value, from its values on the draws.
 
-    It is the draws' percentiles, moved so that the draws' mean falls on the value: average
-    precision is a little higher on draws, where the envelope takes the best of a rougher curve, so
-    that percentiles alone might leave out the value. Draws without any object do not count.
+    The percentiles of the draws are shifted so that their mean is the value. Average precision is
+    slightly higher on draws, because the envelope takes the best of a rougher curve; the
+    percentiles alone might not contain the value. Draws without any object do not count.
     """
     draws = draws[~np.isnan(draws)]
     if not len(draws):
         return Interval(value, value, value)
+
     low, high = np.percentile(draws, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     bias = draws.mean() - value
     return Interval(value, float(low - bias), float(high - bias))
@@ -78,7 +85,7 @@ def interval(value: float, draws: NDArray[np.float64]) -> Interval:
 
 @dataclass(frozen=True)
 class ClassComparison:
-    """A class's average precision by both sets of detections."""
+    """The average precision of a class in both sets of detections."""
 
     name: str
     ap: float | None
@@ -95,11 +102,11 @@ class Comparison:
 
     @property
     def clear(self) -> bool:
-        """Does the interval of the difference leave out 0?"""
+        """Whether the interval of the difference excludes 0."""
         return self.difference.low > 0 or self.difference.high < 0
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as `detector-eval --json` writes it."""
+        """Return the comparison as `detector-eval --json` writes it."""
         return asdict(self) | {"level": LEVEL, "draws": DRAWS, "clear": self.clear}
 
 
@@ -108,7 +115,7 @@ def compare(
     other: tuple[Score, Sequence[Ranking]],
     rule: AveragePrecision,
 ) -> Comparison:
-    """How much better one set of detections is than another."""
+    """Compare two sets of detections on the same ground truth."""
     scores = one[0], other[0]
     draws = mean_ap_draws([one[1], other[1]], scores[0].images, rule)
     means = [score.mean_ap or 0.0 for score in scores]

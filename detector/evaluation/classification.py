@@ -1,8 +1,8 @@
-"""Top-1 and top-5 accuracy of classifiers on a folder of images, a folder each class.
+"""Top-1 and top-5 accuracy of classifiers on images that lie in one folder for each class.
 
-Images are cut in one of three ways: the centre; Krizhevsky's ten, corners and centre of the
-central square, each also mirrored; or the 144 of *Going deeper with convolutions*, section 7. The
-softmax probabilities of all crops and members are averaged.
+There are three ways to cut crops from an image: its centre; Krizhevsky's ten crops, which are the
+corners and the centre of the central square, each also mirrored; or the 144 crops of *Going deeper
+with convolutions*, section 7. The softmax probabilities of all crops and members are averaged.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from detector.regions.crops import normalise
 from proposals import Image
 
 CROP_SIZE = 224
-"""Pixels; the centre is that of the photo resized to 8/7 of it, 256."""
+"""Side of the crops in pixels. The image's shorter side is resized to 8/7 of it, 256."""
 
 SCALES = (256, 288, 320, 352)
-"""Pixels: the shorter side of the resized photo, for 144 crops."""
+"""Shorter sides of the resized image in pixels, for 144 crops."""
 
 BATCH = 32
 
@@ -47,7 +47,7 @@ PAPER = {
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Shares of images whose class is the best guess, or among the best five."""
+    """Shares of images whose class is the best guess (top 1), or among the best five (top 5)."""
 
     images: int
     top1: float
@@ -56,22 +56,23 @@ class Accuracy:
 
 @dataclass(frozen=True, eq=False)
 class Guesses:
-    """For each image, is its class the best guess, or among the best five? `bool [N]` each."""
+    """Whether each image's class is the best guess, and among the best five: `bool [N]` each."""
 
     top1: NDArray[np.bool_]
     top5: NDArray[np.bool_]
 
     def accuracy(self) -> Accuracy:
-        """The shares."""
+        """Return the shares."""
         return Accuracy(len(self.top1), float(self.top1.mean()), float(self.top5.mean()))
 
 
 def read_labels(path: Path) -> list[str]:
-    """Classes in the order of the network's outputs: each line a name, which may have a
-    description after it.
+    """Read the classes in the order of the network's outputs.
+
+    Each line has a name, which a description may follow.
 
     Raises:
-        FormatError: the file cannot be read, or is empty.
+        FormatError: The file cannot be read, or is empty.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -84,11 +85,12 @@ def read_labels(path: Path) -> list[str]:
 
 
 def find_labelled(folder: Path, labels: list[str]) -> list[tuple[Path, int]]:
-    """The images in `folder/LABEL/`, each with the index of its label; a label is also known by
-    its first word.
+    """Find the images in `folder/LABEL/`, each with the index of its label.
+
+    A folder may also have the first word of a label as its name.
 
     Raises:
-        FormatError: a subfolder is no label, or there is no image.
+        FormatError: A subfolder is not a label, or there is no image.
     """
     index = {label.split()[0]: number for number, label in enumerate(labels)}
     index |= {label: number for number, label in enumerate(labels)}
@@ -104,11 +106,11 @@ def find_labelled(folder: Path, labels: list[str]) -> list[tuple[Path, int]]:
 
 
 def centre_crop(image: Image, crop_size: int = CROP_SIZE) -> Image:
-    """The central 224x224 pixels of an image whose shorter side is resized to 256.
+    """Return the central 224x224 pixels of an image whose shorter side is resized to 256.
 
     Args:
         image: RGB `uint8 [H, W, 3]`.
-        crop_size: another number than 224; the shorter side is resized to 8/7 of it.
+        crop_size: Another side than 224. The shorter side is resized to 8/7 of it.
     """
     height, width = image.shape[:2]
     shorter = round(crop_size * 8 / 7)
@@ -121,10 +123,10 @@ def centre_crop(image: Image, crop_size: int = CROP_SIZE) -> Image:
 
 
 def crops_of(image: Image, crops: Crops) -> list[Image]:
-    """The crops of an image, each RGB `uint8 [224, 224, 3]`.
+    """Return the crops of an image, each RGB `uint8 [224, 224, 3]`.
 
-    Of a square image, whose left, central and right squares are the same, each of the 144 is
-    there once: their mean is the same.
+    The left, central and right squares of a square image are the same. Each of its 144 crops is
+    returned once, which does not change their mean.
     """
     if crops == 1:
         return [centre_crop(image)]
@@ -143,8 +145,10 @@ def crops_of(image: Image, crops: Crops) -> list[Image]:
 
 
 def squares(image: Image, side: int) -> tuple[Image, Image, Image]:
-    """The left, central and right squares of an image whose shorter side is resized to `side`;
-    upper, central and lower ones where it is upright.
+    """Return three squares of an image whose shorter side is resized to `side`.
+
+    They are the left, central and right ones, or the upper, central and lower ones of an upright
+    image.
     """
     height, width = image.shape[:2]
     longer = round(side * max(height, width) / min(height, width))
@@ -157,14 +161,14 @@ def squares(image: Image, side: int) -> tuple[Image, Image, Image]:
 
 
 def corners_and_centre(square: Image) -> list[Image]:
-    """The four crops of 224 pixels in the corners of a square, and the central one."""
+    """Return the four crops of 224 pixels in the corners of a square, and the central one."""
     room = len(square) - CROP_SIZE
     places = [(0, 0), (0, room), (room, 0), (room, room), (room // 2, room // 2)]
     return [square[y : y + CROP_SIZE, x : x + CROP_SIZE] for y, x in places]
 
 
 def with_mirrored(crops: list[Image]) -> list[Image]:
-    """Crops, each followed by itself flipped from left to right."""
+    """Return crops, each followed by its mirror image."""
     return [view for crop in crops for view in (crop, crop[:, ::-1])]
 
 
@@ -179,9 +183,12 @@ class Row:
     """A row of the paper's Table 3.
 
     Args:
-        cost: evaluations of a network for an image.
-        gain: of the top-5 accuracy against the first row, with an interval by paired bootstrap.
-        paper: the top-5 error in the paper, on all of ILSVRC2012's validation set.
+        models: Number of networks.
+        crops: Number of crops of an image.
+        cost: Number of evaluations of a network for an image.
+        accuracy: Top-1 and top-5 accuracy.
+        gain: Gain in top-5 accuracy over the first row, with its interval by paired bootstrap.
+        paper: Top-5 error in the paper, on all of ILSVRC2012's validation set.
     """
 
     models: int

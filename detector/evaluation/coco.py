@@ -1,8 +1,9 @@
-"""COCO's rule, by pycocotools, whose traps are kept out of its way.
+"""COCO's rule, by pycocotools, without its pitfalls.
 
-It takes annotation number 0 for "no match", overwrites `ignore` by `iscrowd`, fails without a
-result, and accepts scores that are not numbers: here annotations are numbered from 1 on, files
-with `ignore` are refused, no result is allowed, and detections were checked when they were read.
+pycocotools takes annotation 0 for "no match", overwrites `ignore` with `iscrowd`, fails if there is
+no detection, and accepts scores that are not numbers. Here annotations are numbered from 1, files
+with `ignore` are refused, an empty list of detections is allowed, and detections have been checked
+when they were read.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ FIGURES = (
     "AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large",
     "AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large",
 )  # fmt: skip
-"""As COCO's page orders them; -1 there, None here, where there is no object of the size."""
+"""The twelve figures in COCO's order. A figure is None if there is no object of its size."""
 
 
 def check(path: Path, content: Mapping[str, Any]) -> None:
-    """Refuse what pycocotools would score in another way than it says.
+    """Refuse annotations that pycocotools would score in another way than documented.
 
     Raises:
-        FormatError: naming the first annotation that is to be ignored without being a crowd.
+        FormatError: An annotation is to be ignored without being a crowd. The message names it.
     """
     for index, item in enumerate(content["annotations"]):
         if item.get("ignore") and not item.get("iscrowd"):
@@ -55,14 +56,16 @@ def check(path: Path, content: Mapping[str, Any]) -> None:
 def evaluate(
     truth: GroundTruth, content: Mapping[str, Any], found: Found
 ) -> tuple[Score, tuple[Ranking, ...]]:
-    """The score of detections, and the rankings at IoU 0.5 that it comes from.
+    """Return the score of detections, and the rankings at IoU 0.5 that it comes from.
 
     Args:
-        content: the annotation file's, which has crowds and areas.
+        truth: The ground truth.
+        content: Content of the annotation file, which has crowds and areas.
+        found: The detections.
     """
-    # Equal scores rank by image, in pycocotools by the image's id.
+    # pycocotools ranks equal scores by the image's id.
     order = np.argsort([image.image_id or 0 for image in truth.images], kind="stable")
-    places = np.argsort(order)  # of the images
+    places = np.argsort(order)  # [images], the rank of each image's id
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints what it does
         evaluation = COCOeval(
             _truth(truth, content, places), _detections(truth, found, places), "bbox"
@@ -70,6 +73,7 @@ def evaluate(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
+
     rankings = _rankings(truth, evaluation, found, order)
     classes = tuple(
         ClassScore(
@@ -135,25 +139,28 @@ def _detections(truth: GroundTruth, found: Found, places: NDArray[np.intp]) -> C
 
 
 def _coco(truth: GroundTruth, annotations: list[dict[str, Any]]) -> COCO:
-    made = COCO()
-    made.dataset = {
+    coco = COCO()
+    coco.dataset = {
         "images": [{"id": n} for n in range(1, len(truth.images) + 1)],
         "categories": [{"id": n} for n in range(1, len(truth.classes) + 1)],
         "annotations": annotations,
     }
-    made.createIndex()
-    return made
+    coco.createIndex()
+    return coco
 
 
 def _rankings(
     truth: GroundTruth, evaluation: COCOeval, found: Found, images: NDArray[np.intp]
 ) -> tuple[Ranking, ...]:
-    """What pycocotools matched at IoU 0.5, objects of all sizes."""
+    """Return what pycocotools matched at IoU 0.5, for objects of all sizes."""
     detections = np.bincount(found.labels, minlength=len(truth.classes))
     rankings = []
     for label in range(len(truth.classes)):
         start = label * len(evaluation.params.areaRng) * len(images)  # by class, size, image
-        scores, right, positions, objects = [], [], [], []
+        scores = []
+        right = []
+        positions = []
+        objects = []
         of_class = evaluation.evalImgs[start : start + len(images)]
         for position, item in zip(images.tolist(), of_class, strict=True):
             if item is None:
@@ -163,6 +170,7 @@ def _rankings(
             right.append((item["dtMatches"][0] > 0)[counted])
             positions.append(np.full(counted.sum(), position))
             objects.append(np.full(int((item["gtIgnore"] == 0).sum()), position))
+
         none = np.zeros(0)
         all_scores = np.concatenate([none, *scores])
         best_first = np.argsort(-all_scores, kind="stable")

@@ -16,23 +16,23 @@ from detector.formats.records import Entry
 
 
 class Detections(NamedTuple):
-    """What a file of detections says."""
+    """The content of a file of detections."""
 
     found: Found
     classes: Sequence[str] | None = None
-    """Those that the detector knows, where the file has them."""
+    """The classes that the detector knows, if the file lists them."""
     missing: int | None = None
-    """How many images it does not mention, where it names those without detections as well."""
+    """Number of images that the file does not mention, if it also lists images without detections."""
 
 
 def read(path: Path, truth: GroundTruth) -> Detections:
-    """The detections of a file: our JSON, COCO's results, or a folder of VOC's text files.
+    """Read detections from our JSON, COCO results, or a folder of VOC's text files.
 
-    COCO's results name images and classes by the ground truth's ids. What is about other images and
-    classes is left out where it is our JSON, and an error elsewhere.
+    COCO results name images and classes by the ids of the ground truth. Detections on other images
+    or of other classes are left out in our JSON, and are an error in the other formats.
 
     Raises:
-        FormatError: naming the file, and the line or the item that is wrong.
+        FormatError: A line or an item is wrong. The message names it and the file.
     """
     labels = {name: label for label, name in enumerate(truth.classes)}
     if path.is_dir():
@@ -46,11 +46,12 @@ def read(path: Path, truth: GroundTruth) -> Detections:
 
 
 def read_submission(path: Path, truth: GroundTruth) -> Detections:
-    """The same with inclusive boxes, as ILSVRC has them: from a submission in its own format, our
-    JSON, or COCO's results.
+    """Read detections with inclusive boxes, as ILSVRC has them.
+
+    The file is a submission in ILSVRC's format, our JSON, or COCO results.
 
     Raises:
-        FormatError: naming the file, and the line or the item that is wrong.
+        FormatError: A line or an item is wrong. The message names it and the file.
     """
     start = _first_character(path)
     if start == b"{":
@@ -67,16 +68,17 @@ def read_submission(path: Path, truth: GroundTruth) -> Detections:
 def from_entries(
     entries: Iterable[Entry], images: Sequence[AnnotatedImage], labels: Mapping[str, int]
 ) -> tuple[Found, int]:
-    """Our detections, and how many images they do not mention.
+    """Return the detections of entries, and the number of images without an entry.
 
-    An image's entry is that with its path, or else with its name, where no other image and no
-    other entry has it.
+    An image's entry is the one with its path. Otherwise it is the one with its file name, if no
+    other image and no other entry has that name.
     """
     known = list(entries)
     by_path = {entry.file: entry for entry in known}
     entry_names = Counter(PurePath(entry.file).name for entry in known)
     image_names = Counter(PurePath(image.file).name for image in images)
     by_name = {PurePath(entry.file).name: entry for entry in known}
+
     rows: list[tuple[float, ...]] = []
     missing = 0
     for position, image in enumerate(images):

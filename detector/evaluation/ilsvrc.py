@@ -1,7 +1,7 @@
 """The rule of ILSVRC's detection task (`eval_detection.m` of the kits of 2014 to 2017).
 
-Sizes are pixel-inclusive, an object needs a smaller overlap where it is small, detections of
-blacklisted pairs of image and class do not count, and neither do their objects.
+Boxes include their last pixels. A small object needs less overlap. Detections and objects of
+blacklisted pairs of image and class do not count.
 
 Letters of shapes: D detections, G objects, I images.
 """
@@ -28,7 +28,7 @@ RULE = (
 )
 
 Blacklist = Collection[tuple[int, int]]
-"""Pairs of an image's position and a label."""
+"""Pairs of the position of an image and a label."""
 
 
 def evaluate(
@@ -38,17 +38,18 @@ def evaluate(
     blacklist: Blacklist = (),
     shared: Collection[int] | None = None,
 ) -> tuple[Score, tuple[Ranking, ...]]:
-    """The score of a submission, and the rankings that it comes from.
+    """Return the score of a submission, and the rankings that it comes from.
 
-    The figures beside the mean: `mean_ap_iou50`, of the plain rule: threshold 0.5 for every
-    object, no blacklist; `official`, what the official code itself would print; `shared`, the mean
-    over the classes that the detector has as well, where it lacks some; `inverted_boxes`, whose
-    end is before their begin, which are scored like others.
+    Further figures are `mean_ap_iou50` (the plain rule: threshold 0.5 for every object, and no
+    blacklist), `official` (the output of the official code), `shared` (the mean over the classes
+    that the detector knows, if it lacks some) and `inverted_boxes` (the number of boxes that end
+    before they begin; they are scored like others).
 
     Args:
-        found: with inclusive boxes, as submissions have them.
-        blacklist: what does not count.
-        shared: the labels that the detector knows.
+        truth: The ground truth.
+        found: Detections with inclusive boxes, as submissions have them.
+        blacklist: Pairs of image and class that do not count.
+        shared: Labels that the detector knows.
     """
     ranked = _rank(truth, found, blacklist)
     classes = tuple(
@@ -70,8 +71,10 @@ def evaluate(
 
 
 def plain(truth: GroundTruth, found: Found, blacklist: Blacklist) -> tuple[GroundTruth, Found]:
-    """What counts, as other rules have it: boxes with exclusive ends, the objects of blacklisted
-    pairs difficult, their detections left out.
+    """Return ground truth and detections in the form that other rules use.
+
+    Boxes get exclusive ends. Objects of blacklisted pairs become difficult, and their detections
+    are left out.
     """
     count = len(truth.classes)
     black = np.array([image * count + label for image, label in blacklist], np.int64)
@@ -88,7 +91,7 @@ def plain(truth: GroundTruth, found: Found, blacklist: Blacklist) -> tuple[Groun
 def _rank(
     truth: GroundTruth, found: Found, blacklist: Blacklist = (), *, plain: bool = False
 ) -> tuple[Ranking, ...]:
-    """The ranking of each class; the plain rule has threshold 0.5 for every object."""
+    """Return the ranking of each class; the plain rule has threshold 0.5 for every object."""
     count = len(truth.classes)
     objects = Objects.of(truth)
     boxes = objects.boxes - [0, 0, 1, 1]  # exclusive ends to inclusive ones
@@ -103,8 +106,9 @@ def _rank(
 
 
 def thresholds(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The IoU `[G]` that a detection needs with objects `[G, 4]`, inclusive: less than 0.5 for
-    small ones, of which 5 pixels more on each side may be part.
+    """Return the IoU `[G]` that a detection needs with objects `[G, 4]`, with inclusive boxes.
+
+    It is less than 0.5 for small objects: a box that is 5 pixels too large on each side is allowed.
     """
     w = boxes[:, 2] - boxes[:, 0] + 1
     h = boxes[:, 3] - boxes[:, 1] + 1
@@ -119,7 +123,7 @@ def _match(
     object_boxes: NDArray[np.float64],
     needed: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
-    """Which detections `[D]`, by image and falling confidence, find an object."""
+    """Return which detections `[D]`, by image and descending confidence, match an object."""
     target = np.full(len(keys), -1)
     taken = bytearray(len(object_keys))
     for detections, objects in pairs(keys, object_keys):
@@ -130,7 +134,7 @@ def _match(
 
 
 def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The IoU `[N]` of pairs of inclusive boxes `[N, 4]`, -1 where they do not meet."""
+    """Return the IoU `[N]` of pairs of inclusive boxes `[N, 4]`, or -1 without an overlap."""
     ax1, ay1, ax2, ay2 = a.T
     bx1, by1, bx2, by2 = b.T
     w = np.minimum(ax2, bx2) - np.maximum(ax1, bx1) + 1
@@ -142,10 +146,10 @@ def _overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.floa
 
 
 def _official(truth: GroundTruth, classes: Sequence[ClassScore]) -> dict[str, Any]:
-    """What the official code itself would print, with its handling of classes without objects.
+    """Return what the official code would print, with its handling of classes without objects.
 
-    It takes the mean over all classes up to the last one with objects. One without objects has
-    AP 0, or, if there is any detection of it, none: then mean and median are not numbers.
+    It takes the mean over all classes up to the last one that has objects. A class without objects
+    has AP 0 if there is no detection of it; otherwise its AP, the mean and the median are NaN.
     """
     labels = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in truth.images)])
     counted = classes[: int(labels.max(initial=-1)) + 1]

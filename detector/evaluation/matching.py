@@ -1,4 +1,4 @@
-"""What all rules do before they differ: columns, order, and pairs that may match.
+"""The common part of all rules: detections as columns, their order, and pairs that may match.
 
 Letters of shapes: D detections, G objects.
 """
@@ -15,7 +15,8 @@ from detector.datasets.ground_truth import GroundTruth
 from detector.evaluation.score import Ranking
 
 PAIRS_AT_ONCE = 1_000_000
-"""Of a detection and an object, whose overlaps are computed together: the bound of the memory."""
+"""Number of pairs of a detection and an object whose overlaps are computed together. It limits
+the memory."""
 
 Indices = NDArray[np.int64]
 
@@ -24,7 +25,7 @@ class Found(NamedTuple):
     """The detections of a data set, as columns."""
 
     images: Indices
-    """`[D]`, positions in the ground truth."""
+    """`[D]`, positions of the images in the ground truth."""
     labels: Indices
     """`[D]`, indices of classes."""
     scores: NDArray[np.float64]
@@ -32,27 +33,28 @@ class Found(NamedTuple):
     """`[D, 4]`, x1, y1, x2, y2 in pixels."""
 
     def take(self, order: NDArray[np.intp]) -> Found:
-        """The detections of these indices."""
+        """Return the detections of these indices."""
         return Found(self.images[order], self.labels[order], self.scores[order], self.boxes[order])
 
     def by_image(self) -> Found:
-        """By image and falling score, as rules go through them; equal ones stay in order."""
+        """Return them by image and descending score; equal scores keep their order."""
         return self.take(np.lexsort((-self.scores, self.images)))
 
 
 class Objects(NamedTuple):
-    """The objects of a ground truth by image and class, otherwise in the order of annotation."""
+    """The objects of a ground truth, sorted by image and class, then in the annotations' order."""
 
     keys: Indices
-    """`[G]`: image x classes + label."""
+    """`[G]`, position of the image x number of classes + label."""
     boxes: NDArray[np.float64]
     """`[G, 4]`."""
     difficult: NDArray[np.bool_]
 
     @classmethod
     def of(cls, truth: GroundTruth) -> Objects:
-        """All objects of a ground truth."""
-        count, images = len(truth.classes), truth.images
+        """Return all objects of a ground truth."""
+        count = len(truth.classes)
+        images = truth.images
         keys = np.concatenate(
             [np.zeros(0, np.int64), *(n * count + image.labels for n, image in enumerate(images))]
         )
@@ -63,46 +65,48 @@ class Objects(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs of a detection and an object, by detection, with their overlaps."""
+    """Pairs of a detection and an object with their overlaps, sorted by detection."""
 
     detections: Indices
     objects: Indices
     overlaps: NDArray[np.float64]
 
     def where(self, chosen: NDArray[np.bool_]) -> Pairs:
-        """Some of the pairs."""
+        """Return the chosen pairs."""
         return Pairs(self.detections[chosen], self.objects[chosen], self.overlaps[chosen])
 
     def best_first(self) -> Pairs:
-        """Each detection's largest overlaps first, equal ones in the order of the objects."""
+        """Return the largest overlaps of each detection first, equal ones by object."""
         order = np.lexsort((self.objects, -self.overlaps, self.detections))
         return Pairs(self.detections[order], self.objects[order], self.overlaps[order])
 
 
 def best_objects(block: Pairs) -> Pairs:
-    """The pair with the largest overlap of each detection that has any."""
+    """Return, for each detection that has a pair, the one with the largest overlap."""
     ordered = block.best_first()
     _, first = np.unique(ordered.detections, return_index=True)
     return Pairs(ordered.detections[first], ordered.objects[first], ordered.overlaps[first])
 
 
 def take_free(block: Pairs, target: Indices, taken: bytearray) -> None:
-    """Let each detection in turn take the object that it overlaps most among those still free.
+    """Match each detection, in order, with the free object that it overlaps most.
 
     Args:
-        target: `[D]`, the object of each detection, or -1: filled in.
-        taken: `[G]`, filled in.
+        block: The allowed pairs.
+        target: `[D]`, the object of each detection, or -1. It is filled in.
+        taken: `[G]`, whether each object is matched. It is filled in.
     """
     ordered = block.best_first()
     for detection, item in zip(ordered.detections.tolist(), ordered.objects.tolist(), strict=True):
         if target[detection] < 0 and not taken[item]:
-            target[detection], taken[item] = item, True
+            target[detection] = item
+            taken[item] = True
 
 
 def pairs(keys: Indices, object_keys: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """All pairs of a detection and an object with equal keys, as indices, by detection.
+    """Yield all pairs of a detection and an object with equal keys, as indices, by detection.
 
-    They come in blocks; those of a detection are in one.
+    The pairs come in blocks. All pairs of a detection are in the same block.
 
     Args:
         keys: `[D]`.
@@ -124,7 +128,7 @@ def pairs(keys: Indices, object_keys: Indices) -> Iterator[tuple[Indices, Indice
 
 
 def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The IoU `[N]` of pairs of boxes `[N, 4]`; 0 where they share no area."""
+    """Return the IoU `[N]` of pairs of boxes `[N, 4]`; 0 where they share no area."""
     both = intersections(a, b)
     area_a, area_b = ((box[:, 2:] - box[:, :2]).prod(axis=1) for box in (a, b))
     union = area_a + area_b - both
@@ -132,7 +136,7 @@ def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float
 
 
 def intersections(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The area in square pixels that pairs of boxes `[N, 4]` share."""
+    """Return the area in square pixels that pairs of boxes `[N, 4]` share."""
     sides = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
     return np.asarray(sides.clip(0).prod(axis=1))
 
@@ -144,18 +148,20 @@ def rankings(
     objects: Indices,
     classes: int,
 ) -> tuple[Ranking, ...]:
-    """A ranking for each class.
+    """Return the ranking of each class.
 
     Args:
-        found: by image and falling score.
-        right: `bool [D]`.
+        found: The detections, by image and descending score.
+        right: `bool [D]`, which are true positives.
         ignored: `bool [D]`, which do not count.
-        objects: the keys of the objects to find.
+        objects: Keys of the objects to find.
+        classes: Number of classes.
     """
     if not classes:
         return ()
+
     detections = np.bincount(found.labels, minlength=classes)
-    pooled = np.argsort(-found.scores, kind="stable")  # equal ones by image, then as there
+    pooled = np.argsort(-found.scores, kind="stable")  # equal scores by image, then in their order
     pooled = pooled[~ignored[pooled]]
     labels = found.labels[pooled]
     by_class = pooled[np.argsort(labels, kind="stable")]
@@ -173,7 +179,7 @@ def rankings(
 
 
 def columns(rows: Sequence[tuple[float, ...]]) -> Found:
-    """Rows of image, label, score and box as columns."""
+    """Turn rows of image, label, score and box into columns."""
     table = np.array(rows, np.float64).reshape(-1, 7)
     images, labels = table[:, :2].astype(np.int64).T
     return Found(images, labels, table[:, 2], table[:, 3:])

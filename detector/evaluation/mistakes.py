@@ -1,15 +1,16 @@
-"""What kinds of mistakes detections make, and what each costs, as TIDE counts them.
+"""The kinds of mistakes that detections make and what each costs, as TIDE counts them.
 
 Bolya, Foley, Hays and Hoffman, *TIDE: A General Toolbox for Identifying Object Detection Errors*
-(2020). A detection takes the free object of its class that it overlaps most, from an IoU of 0.5
-on. Every other one is a mistake of the first of these kinds that fits: localisation (an object of
-its class, with an IoU of 0.1 to 0.5), classification (an object of another class, from 0.5 on),
-duplicate (an object of its class that is found already), background (no object, up to 0.1), or
-both (anything else). Objects that neither a detection has found nor a mistake of localisation or
-classification would, are missed.
+(2020). A detection matches the free object of its class that it overlaps most, if the IoU is at
+least 0.5. Every other detection is a mistake of the first of these kinds that fits: localisation
+(an object of its class, at IoU 0.1 to 0.5), classification (an object of another class, at IoU 0.5
+or more), duplicate (an object of its class that is already matched), background (no object at more
+than IoU 0.1), or both (anything else). An object is missed if no detection matches it, and no
+mistake of localisation or classification is about it.
 
-A kind costs what mean average precision gains if it is mended: the best mistake of localisation or
-classification about an object finds it, all others of the kind are gone.
+The cost of a kind is the gain in mean average precision when it is corrected: the best mistake of
+localisation or classification about an object becomes a match, and all others of the kind are
+removed.
 
 Letters of shapes: D detections, G objects.
 """
@@ -35,7 +36,8 @@ from detector.evaluation.matching import (
     take_free,
 )
 
-FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
+FOREGROUND_IOU = 0.5
+BACKGROUND_IOU = 0.1
 
 KINDS = ("localisation", "classification", "duplicate", "background", "both", "missed")
 LOCALISATION, CLASSIFICATION, DUPLICATE, BACKGROUND, BOTH, MISSED = range(len(KINDS))
@@ -47,13 +49,13 @@ class Mistakes:
     """The mistakes in a set of detections.
 
     Args:
-        mean_ap: before anything is mended.
-        costs: by kind, in mean average precision.
-        counts: by kind.
-        kinds: `[D]`, the index of each detection's kind, or `RIGHT` or `IGNORED`.
+        mean_ap: Mean average precision as it is.
+        costs: Cost of each kind, in mean average precision.
+        counts: Number of mistakes of each kind.
+        kinds: `[D]`, index of each detection's kind, or `RIGHT` or `IGNORED`.
         about: `[D]`, the object that a mistake of localisation or classification is about, or -1.
-        missed: `bool [G]`.
-        objects: to which the last two refer.
+        missed: `bool [G]`, which objects are missed.
+        objects: The objects to which `about` and `missed` refer.
     """
 
     mean_ap: float
@@ -66,13 +68,15 @@ class Mistakes:
 
 
 def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
-    """The mistakes of detections with boxes in the ground truth's coordinates.
+    """Find the mistakes of detections.
 
-    Difficult objects are none; a mistake of which more than half lies in one of its class is left
-    out.
+    Difficult objects are ignored, and so are unmatched detections more than half covered by one of
+    the same class.
 
     Args:
-        ap: the average precision by which costs are counted.
+        truth: The ground truth.
+        found: Detections with boxes in the coordinates of the ground truth.
+        ap: The average precision that costs are measured in.
     """
     objects = Objects.of(truth)
     order = np.lexsort((-found.scores, found.images))
@@ -84,9 +88,11 @@ def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
 
     mendable = np.flatnonzero(about >= 0)
     mendable = mendable[~used[about[mendable]]]
-    mended = mendable[np.unique(about[mendable], return_index=True)[1]]  # the best-scored ones
+    _, best = np.unique(about[mendable], return_index=True)
+    mended = mendable[best]  # the best-scored mistake about each object
     missed = ~used & ~objects.difficult
     missed[about[mended]] = False
+
     base, costs = scene.costs(kinds, about, mended, missed, ap)
     back = np.argsort(order)
     return Mistakes(
@@ -102,7 +108,7 @@ def find(truth: GroundTruth, found: Found, ap: AveragePrecision) -> Mistakes:
 
 
 class _Scene:
-    """Detections by image and falling score, and the objects of the images."""
+    """Detections, by image and descending score, and the objects of the images."""
 
     def __init__(self, found: Found, objects: Objects, classes: int) -> None:
         self._found = found
@@ -112,14 +118,19 @@ class _Scene:
         self._images = objects.keys // classes  # [G]
 
     def _pairs(self) -> Iterator[tuple[Pairs, NDArray[np.bool_]]]:
-        """Blocks of pairs in the same image, and whether they are of the same class."""
+        """Yield blocks of pairs in the same image, and whether they are of the same class."""
         for detections, others in pairs(self._found.images, self._images):
             shared = overlaps(self._found.boxes[detections], self._objects.boxes[others])
             same = self._found.labels[detections] == self._labels[others]
             yield Pairs(detections, others, shared), same
 
     def match(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The object that each detection finds, or -1, and which lie in a difficult one: `[D]`."""
+        """Match detections with objects.
+
+        Returns:
+            `[D]`, the object of each detection, or -1; and `bool [D]`, which detections are more
+            than half covered by a difficult object of their class.
+        """
         target = np.full(len(self._found.scores), -1)
         inside = np.zeros(len(target), np.bool_)
         taken = bytearray(len(self._objects.keys))
@@ -136,7 +147,7 @@ class _Scene:
     def classify(
         self, target: NDArray[np.int64], ignored: NDArray[np.bool_], used: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each detection's kind and the object that it is about, or -1: `[D]`."""
+        """Return each detection's kind, and the object that it is about or -1, `[D]` each."""
         count = len(target)
         same_class, other_class, found_class, any_class = (_Nearest(count) for _ in range(4))
         for block, same in self._pairs():
@@ -145,14 +156,17 @@ class _Scene:
             other_class.add(block.where(~same & counted))
             found_class.add(block.where(same & used[block.objects]))
             any_class.add(block.where(counted))
+
+        # The last assignment counts: kinds that come first in the definition are set last.
         own = same_class.overlap
-        kinds = np.full(count, BOTH)  # from here on the earlier kinds overwrite the later ones
+        kinds = np.full(count, BOTH)
         kinds[any_class.overlap <= BACKGROUND_IOU] = BACKGROUND
         kinds[found_class.overlap >= FOREGROUND_IOU] = DUPLICATE
         kinds[other_class.overlap >= FOREGROUND_IOU] = CLASSIFICATION
         kinds[(own >= BACKGROUND_IOU) & (own <= FOREGROUND_IOU)] = LOCALISATION
         kinds[ignored] = IGNORED
         kinds[target >= 0] = RIGHT
+
         about = np.where(kinds == LOCALISATION, same_class.object, -1)
         about = np.where(kinds == CLASSIFICATION, other_class.object, about)
         return kinds, about
@@ -165,24 +179,26 @@ class _Scene:
         missed: NDArray[np.bool_],
         ap: AveragePrecision,
     ) -> tuple[float, dict[str, float]]:
-        """Mean average precision as it is, and what each kind costs."""
+        """Return the mean average precision as it is, and the cost of each kind."""
         labels = self._found.labels
         positives = self._count(~self._objects.difficult)
         base = self._mean_ap(labels, kinds == RIGHT, kinds != IGNORED, positives, positives, ap)
         costs = {}
         for kind, name in enumerate(KINDS):
-            own_labels, right = labels.copy(), kinds == RIGHT
+            corrected_labels = labels.copy()
+            right = kinds == RIGHT
             counts = (kinds != IGNORED) & (kinds != kind)
-            mine = mended[kinds[mended] == kind]
-            right[mine] = counts[mine] = True
-            own_labels[mine] = self._labels[about[mine]]
+            corrected = mended[kinds[mended] == kind]
+            right[corrected] = True
+            counts[corrected] = True
+            corrected_labels[corrected] = self._labels[about[corrected]]
             left = positives - self._count(missed) if kind == MISSED else positives
-            better = self._mean_ap(own_labels, right, counts, left, positives, ap)
+            better = self._mean_ap(corrected_labels, right, counts, left, positives, ap)
             costs[name] = max(0.0, better - base)
         return base, costs
 
     def _count(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """How many of some objects are of each class."""
+        """Return the number of the chosen objects of each class."""
         return np.bincount(self._labels[chosen], minlength=self._classes)
 
     def _mean_ap(
@@ -194,8 +210,9 @@ class _Scene:
         positives: NDArray[np.int64],
         ap: AveragePrecision,
     ) -> float:
-        """The mean over classes that have objects. One without any left to find has 0, or, if it
-        has no detection either, no part in the mean.
+        """Return the mean over classes that have objects.
+
+        A class with no object left to find has AP 0, or does not count if it has no detection.
         """
         order = np.argsort(-self._found.scores, kind="stable")
         order = order[counts[order]]
@@ -210,20 +227,21 @@ class _Scene:
 
 
 class _Nearest:
-    """The object that each of `D` detections overlaps most, and by how much."""
+    """The object that each of `D` detections overlaps most, and the overlap."""
 
     def __init__(self, detections: int) -> None:
         self.overlap = np.zeros(detections)
         self.object = np.full(detections, -1)
 
     def add(self, block: Pairs) -> None:
-        """Look at the pairs of some detections, of which no other block has any."""
+        """Take in a block, which has all pairs of its detections."""
         detections, objects, shared = best_objects(block)
-        self.overlap[detections], self.object[detections] = shared, objects
+        self.overlap[detections] = shared
+        self.object[detections] = objects
 
 
 def _covered(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Which share of each box `[N, 4]` lies in its partner `[N, 4]`."""
+    """Return the share of each box `a` `[N, 4]` that lies in its partner `b` `[N, 4]`."""
     both = intersections(a, b)
     areas = (a[:, 2:] - a[:, :2]).prod(axis=1)
     return np.asarray(np.divide(both, areas, out=np.zeros_like(both), where=both > 0))

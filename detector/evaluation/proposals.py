@@ -1,19 +1,21 @@
-"""How well proposals cover the objects, and how many of them it takes.
+"""How well proposals cover the objects, and how many proposals that takes.
 
-Difficult objects are left out. An object is covered at an IoU if a proposal overlaps it by that
-much; coverage is the share of objects that are at 0.5, average recall (AR) the mean share over
-IoUs of 0.5, 0.55, … 0.95 (Hosang and others, *What makes for effective detection proposals?*).
+Difficult objects are left out. An object is covered at an IoU if a proposal overlaps it at least
+that much. Coverage is the share of objects that are covered at IoU 0.5. Average recall (AR) is the
+mean share over the IoUs 0.5, 0.55, … 0.95 (Hosang et al., *What makes for effective detection
+proposals?*).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.common.progress import Progress
 from detector.datasets.ground_truth import AnnotatedImage
 from proposals import Proposals
 from proposals.baselines import random_boxes, sliding_windows
@@ -23,7 +25,7 @@ from proposals.types import Boxes
 IOUS = np.arange(50, 100, 5) / 100
 COUNTS = (10, 30, 100, 300, 1000, 3000)
 SIZES = {"under 20 px": (0, 20), "20-40 px": (20, 40), "40-80 px": (40, 80), "larger": (80, 10**9)}
-"""Of an object's shorter side, in pixels."""
+"""Ranges of an object's shorter side, in pixels."""
 
 RULE = (
     "coverage: the share of objects (difficult ones left out) with a proposal at IoU 0.5 or more; "
@@ -34,15 +36,16 @@ RULE = (
 
 @dataclass(frozen=True)
 class Quality:
-    """What a set of proposals is worth.
+    """The quality of a set of proposals. Shares are None if there is no object.
 
     Args:
-        boxes: proposals an image.
-        coverage: None without objects, as are the others.
-        recall_by_iou: at each of `IOUS`.
-        coverage_by_count: with the first of `COUNTS` proposals of each image.
-        coverage_by_size: by the names in `SIZES`, with the number of objects.
-        seconds: an image, where it was measured.
+        boxes: Mean number of proposals of an image.
+        coverage: Share of objects that are covered at IoU 0.5.
+        average_recall: Mean share over `IOUS`.
+        recall_by_iou: Share at each of `IOUS`.
+        coverage_by_count: Coverage by the first proposals of each image, for each of `COUNTS`.
+        coverage_by_size: Coverage and number of objects, by the names in `SIZES`.
+        seconds: Mean time of an image, if it was measured.
     """
 
     boxes: float
@@ -63,7 +66,7 @@ class _Tally:
         self.best_of_first: list[NDArray[np.float64]] = []
 
     def add(self, objects: Boxes, proposals: Boxes) -> None:
-        """Count an image in; its best proposals come first."""
+        """Add an image, whose best proposals come first."""
         overlaps = iou(objects, proposals)  # [objects, proposals]
         self.boxes.append(len(proposals))
         self.best.append(overlaps.max(axis=1, initial=0))
@@ -71,7 +74,7 @@ class _Tally:
         self.best_of_first.append(np.stack(first))  # [counts, objects]
 
     def quality(self, sides: NDArray[np.float64], seconds: float | None) -> Quality:
-        """The sum of it all; `sides` `[objects]` are the shorter ones."""
+        """Return the quality over all images; `sides` `[objects]` are the shorter sides."""
         best = np.concatenate(self.best)
         first = np.concatenate(self.best_of_first, axis=1)
         recalls = [_share(best >= limit) for limit in IOUS]
@@ -93,13 +96,16 @@ class _Tally:
 def evaluate(
     images: Sequence[tuple[AnnotatedImage, Proposals]],
     seconds: float | None = None,
-    progress: Callable[[int, int], None] = lambda finished, computed: None,
+    progress: Progress | None = None,
 ) -> dict[str, Quality]:
-    """The quality of proposals by their source, of all together ("merged"), and of as many random
-    boxes and sliding windows.
+    """Return the quality of proposals by source, of all of them ("merged"), and of baselines.
+
+    The baselines are as many random boxes, and as many sliding windows.
 
     Args:
-        seconds: an image, that all together took.
+        images: Annotated images with their proposals.
+        seconds: Mean time of an image, if it was measured.
+        progress: Is told the number of finished images.
     """
     sources = sorted({str(source) for _, found in images for source in np.unique(found.sources)})
     tallies = {name: _Tally() for name in (*sources, "merged", "random boxes", "sliding windows")}
@@ -110,14 +116,17 @@ def evaluate(
         sides.append((objects[:, 2:] - objects[:, :2]).min(axis=1, initial=np.inf))
         order = np.lexsort((rng.random(len(proposals)), -proposals.scores))
         best_first = proposals.boxes[order]
-        size = image.width, image.height, len(proposals)
+
+        size = (image.width, image.height, len(proposals))
         sets = {source: best_first[proposals.sources[order] == source] for source in sources}
         sets["merged"] = best_first
         sets["random boxes"] = rng.permutation(random_boxes(*size, rng))
         sets["sliding windows"] = rng.permutation(sliding_windows(*size))
         for name, boxes in sets.items():
             tallies[name].add(objects, boxes)
-        progress(number + 1, number + 1)
+        if progress is not None:
+            progress(number + 1, number + 1)
+
     all_sides = np.concatenate([np.zeros(0), *sides]).astype(np.float64)
     return {
         name: tally.quality(all_sides, seconds if name == "merged" else None)
@@ -130,6 +139,6 @@ def _share(flags: NDArray[np.bool_]) -> float | None:
 
 
 def to_json(qualities: Mapping[str, Quality], images: int) -> dict[str, Any]:
-    """The qualities as `detector-eval --json` writes them."""
+    """Return the qualities as `detector-eval --json` writes them."""
     sources = {name: asdict(quality) for name, quality in qualities.items()}
     return {"rule": RULE, "images": images, "proposals": sources}

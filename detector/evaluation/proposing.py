@@ -50,7 +50,7 @@ def propose(
     workers: int | None = None,
     show_progress: ShowProgress = no_progress,
 ) -> ProposedImages:
-    """Run the proposal method, and MultiBox if there is one, and measure their time.
+    """Run the proposal method, and MultiBox unless it is None, and measure their time.
 
     Boxes of the proposal method are cached in the current folder.
 

@@ -1,4 +1,4 @@
-"""What an evaluation says, whatever the rule: a score, and the rankings that it comes from."""
+"""The result of an evaluation by any rule: a score, and the rankings that it comes from."""
 
 from __future__ import annotations
 
@@ -14,9 +14,15 @@ from detector.evaluation.average_precision import AveragePrecision
 
 @dataclass(frozen=True)
 class ClassScore:
-    """The score of a class; `ap` is None where it has no object to find.
+    """The score of a class.
 
-    `figures` has what else the rule says of it.
+    Args:
+        id: Id of the class in the ground truth.
+        name: Name of the class.
+        ap: Average precision, or None if there is no object to find.
+        positives: Number of objects to find.
+        detections: Number of detections.
+        figures: Further figures of the rule.
     """
 
     id: int
@@ -32,9 +38,10 @@ class Score:
     """The score of a set of detections.
 
     Args:
-        rule: in words.
-        images: their number.
-        figures: what else the rule says.
+        rule: The rule in words.
+        images: Number of images.
+        classes: Scores of the classes.
+        figures: Further figures of the rule.
     """
 
     rule: str
@@ -44,17 +51,17 @@ class Score:
 
     @property
     def mean_ap(self) -> float | None:
-        """The mean over classes with objects."""
+        """Mean average precision over classes that have objects."""
         return mean([item.ap for item in self.classes])
 
     @property
     def median_ap(self) -> float | None:
-        """The median over classes with objects."""
+        """Median of the average precision over classes that have objects."""
         values = [item.ap for item in self.classes if item.ap is not None]
         return float(np.median(values)) if values else None
 
     def to_json(self) -> dict[str, Any]:
-        """The score as `detector-eval --json` writes it."""
+        """Return the score as `detector-eval --json` writes it."""
         classes = [
             {
                 "id": item.id,
@@ -78,14 +85,14 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """A class's detections that count, best first, and the objects that there are to find.
+    """The detections of a class that count, best first, and the objects to find.
 
     Args:
-        right: `bool [D]`.
-        images: `[D]`, the position of each one's image.
+        right: `bool [D]`, which detections are true positives.
+        images: `[D]`, position of each detection's image.
         scores: `[D]`.
-        objects: `[P]`, the position of each object's image.
-        detections: how many there are with those that do not count.
+        objects: `[P]`, position of each object's image.
+        detections: Number of detections, including those that do not count.
     """
 
     right: NDArray[np.bool_]
@@ -95,11 +102,11 @@ class Ranking:
     detections: int
 
     def ap(self, rule: AveragePrecision) -> float | None:
-        """Average precision; None without objects."""
+        """Return the average precision, or None if there is no object."""
         return rule(self.right, len(self.objects), None) if len(self.objects) else None
 
 
 def mean(values: Sequence[float | None]) -> float | None:
-    """The mean of the values that are there."""
+    """Return the mean of the values that are not None, or None if there are none."""
     present = [value for value in values if value is not None]
     return float(np.mean(present)) if present else None

@@ -21,7 +21,7 @@ from detector.evaluation.matching import (
 from detector.evaluation.score import ClassScore, Ranking, Score, mean
 
 Year = Literal[2007, 2010]
-"""2010's rule is that of the later years too."""
+"""The rule of 2010 is also that of later years."""
 
 MINIMUM_IOU = 0.5
 MATCHING = (
@@ -38,9 +38,9 @@ RULES = {
 def evaluate(
     truth: GroundTruth, found: Found, *, year: Year = 2007
 ) -> tuple[Score, tuple[Ranking, ...]]:
-    """The score of detections, and the rankings that it comes from.
+    """Return the score of detections, and the rankings that it comes from.
 
-    Equal scores rank by image, then in the order given.
+    Equal scores rank by image, then in the order of the detections.
     """
     ranked = _rank(truth, found)
     in_2007 = year == 2007
@@ -71,18 +71,29 @@ def _rank(truth: GroundTruth, found: Found) -> tuple[Ranking, ...]:
 def _match(
     found: Found, objects: Objects, classes: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which detections `[D]`, by image and falling score, are right, and which do not count."""
+    """Return which detections `[D]` are true positives, and which do not count.
+
+    Args:
+        found: The detections, by image and descending score.
+        objects: The objects.
+        classes: Number of classes.
+    """
     keys = found.images * classes + found.labels
-    target = np.full(len(keys), -1)  # [D], the object that each overlaps most, if by enough
+    target = np.full(
+        len(keys), -1
+    )  # [D], the object that each overlaps most, from the minimum IoU on
     for detections, others in pairs(keys, objects.keys):
         shared = overlaps(found.boxes[detections], objects.boxes[others])
         best = best_objects(Pairs(detections, others, shared))
         best = best.where(best.overlaps >= MINIMUM_IOU)
         target[best.detections] = best.objects
-    has = np.flatnonzero(target >= 0)
+
+    matched = np.flatnonzero(target >= 0)
     ignored = np.zeros(len(keys), np.bool_)
-    ignored[has] = objects.difficult[target[has]]
+    ignored[matched] = objects.difficult[target[matched]]
+
+    # Only the best-scored detection of an object is right.
     right = np.zeros(len(keys), np.bool_)
-    first = has[np.unique(target[has], return_index=True)[1]]  # the best-scored one of an object
-    right[first] = True
+    _, first = np.unique(target[matched], return_index=True)
+    right[matched[first]] = True
     return right & ~ignored, ignored
