@@ -22,7 +22,7 @@ class Detections(NamedTuple):
     classes: Sequence[str] | None = None
     """The classes that the detector knows, if the file lists them."""
     missing: int | None = None
-    """Number of images that the file does not mention, if it also lists images without detections."""
+    """Number of images that the file does not mention, if it lists images without detections too."""
 
 
 def read(path: Path, truth: GroundTruth) -> Detections:

@@ -1,8 +1,8 @@
-"""What there is to understand about a score: a page, JSON and tables.
+"""A report that explains a score: a page, JSON and tables.
 
-The page, `index.html`, holds its pictures and loads nothing. `report.json` has the score, the
-curves and the mistakes by kind; `classes.csv` a line for each class; `mistakes.csv` one for each
-mistake.
+The page, `index.html`, contains its images and loads nothing. `report.json` has the score, the
+curves and the mistakes by kind. `classes.csv` has a line for each class, and `mistakes.csv` a line
+for each mistake.
 """
 
 from __future__ import annotations
@@ -42,15 +42,19 @@ def write(
     """Write a report of a score into a folder.
 
     Args:
-        found: the detections that were scored.
-        photos: the folder of the photos, from which pictures of mistakes are made.
-        comparison: with another set of detections.
+        folder: Folder of the report.
+        benchmark: Ground truth and rule.
+        found: The detections that were scored.
+        score: Their score.
+        rankings: The ranking of each class.
+        photos: Folder of the images, from which drawings of mistakes are made.
+        comparison: Comparison with another set of detections.
     """
     truth, plain = benchmark.plain(found)
-    made = mistakes.find(truth, plain, benchmark.ap)
+    analysis = mistakes.find(truth, plain, benchmark.ap)
     gallery = Gallery(photos)
     with atomic_csv(folder / "mistakes.csv", Mistake._fields) as table:
-        for mistake in listing(truth, plain, made):
+        for mistake in listing(truth, plain, analysis):
             gallery.offer(mistake)
             table.writerow(" ".join(map(str, x)) if isinstance(x, list) else x for x in mistake)
 
@@ -70,7 +74,7 @@ def write(
         "recall_by_number": curves.recall_by_number(rankings, score.images),
         "recall_by_iou": curves.recall_by_iou(truth, plain),
         "mistakes": {
-            kind: {"count": made.counts[kind], "cost": made.costs[kind]} for kind in mistakes.KINDS
+            kind: {"count": analysis.counts[kind], "cost": analysis.costs[kind]} for kind in mistakes.KINDS
         },
         "calibration": [asdict(item) for item in bins] if bins else None,
         "calibration_error": curves.calibration_error(bins) if bins else None,
@@ -121,7 +125,7 @@ def _page(name: str, gallery: Gallery, content: Mapping[str, Any]) -> str:
 
 
 def _log_axis(curve: Curve) -> tuple[Curve, list[tuple[float, str]]]:
-    """A curve with its x from 0 to 1 on a logarithmic axis, and the marks of the axis."""
+    """Return a curve with x from 0 to 1 on a logarithmic axis, and the marks of the axis."""
     if not curve:
         return [], []
     low, high = (math.log10(curve[place][0]) for place in (0, -1))

@@ -1,4 +1,4 @@
-"""The most confident mistakes of each kind, and the largest missed objects, as pictures."""
+"""Drawings of the most confident mistakes of each kind, and of the largest missed objects."""
 
 from __future__ import annotations
 
@@ -20,20 +20,25 @@ from detector.images import load
 from proposals import Image
 
 OF_A_KIND = 12
+"""Largest number of drawings for each kind of mistake."""
+
 MOST_UNREADABLE = 100
-"""Photos, after which no more are tried."""
+"""Number of images that cannot be read after which no more are tried."""
 
 SIDE = 280
-"""Pixels of a picture's longer side."""
+"""Longer side of a drawing in pixels."""
 
-FOUND, OBJECT = "#ff4d4d", "#4dff88"
-"""The colours of a detection and of an object."""
+FOUND = "#ff4d4d"
+"""Colour of a detection."""
+
+OBJECT = "#4dff88"
+"""Colour of an object."""
 
 Box = Sequence[float]
 
 
 class Mistake(NamedTuple):
-    """One mistake: what was found where, and the object that it is about."""
+    """A mistake: the detection, and the object that it is about."""
 
     kind: str
     file: str
@@ -45,17 +50,17 @@ class Mistake(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A mistake and its photo with both boxes, as a `data:` address."""
+    """A mistake, and its image with both boxes as a `data:` URL."""
 
     mistake: Mistake
     address: str
 
 
 class Gallery:
-    """Pictures of the first mistakes of each kind that are offered and whose photo can be read.
+    """Collects drawings of the first mistakes of each kind whose image can be read.
 
     Args:
-        photos: the folder of the photos, if there is one.
+        photos: Folder of the images, if there is one.
     """
 
     def __init__(self, photos: Path | None) -> None:
@@ -64,7 +69,7 @@ class Gallery:
         self._unreadable = 0
 
     def offer(self, mistake: Mistake) -> None:
-        """Draw a mistake, unless there are enough of its kind."""
+        """Draw a mistake, unless its kind has enough drawings."""
         shown = self.pictures[mistake.kind]
         if self._photos is None or len(shown) == OF_A_KIND or self._unreadable == MOST_UNREADABLE:
             return
@@ -77,13 +82,14 @@ class Gallery:
 
 
 def listing(truth: GroundTruth, found: Found, mistakes: Mistakes) -> Iterator[Mistake]:
-    """All mistakes: by kind, the most confident first; missed objects by falling area."""
+    """Yield all mistakes by kind, the most confident first; missed objects by descending area."""
     names = list(truth.classes)
     objects = mistakes.objects
-    labels, images = objects.keys % len(names), objects.keys // len(names)
+    labels = objects.keys % len(names)
+    images = objects.keys // len(names)
     for kind, name in enumerate(KINDS[:MISSED]):
-        mine = np.flatnonzero(mistakes.kinds == kind)
-        for n in mine[np.argsort(-found.scores[mine], kind="stable")].tolist():
+        chosen = np.flatnonzero(mistakes.kinds == kind)
+        for n in chosen[np.argsort(-found.scores[chosen], kind="stable")].tolist():
             about = int(mistakes.about[n])
             yield Mistake(
                 name,
@@ -94,10 +100,12 @@ def listing(truth: GroundTruth, found: Found, mistakes: Mistakes) -> Iterator[Mi
                 names[labels[about]] if about >= 0 else None,
                 objects.boxes[about].tolist() if about >= 0 else None,
             )
+
     areas = (objects.boxes[:, 2:] - objects.boxes[:, :2]).prod(axis=1)
     missed = np.flatnonzero(mistakes.missed)
     for n in missed[np.argsort(-areas[missed], kind="stable")].tolist():
-        file, box = truth.images[images[n]].file, objects.boxes[n].tolist()
+        file = truth.images[images[n]].file
+        box = objects.boxes[n].tolist()
         yield Mistake(KINDS[MISSED], file, None, None, None, names[labels[n]], box)
 
 
