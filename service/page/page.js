@@ -1,16 +1,16 @@
-// Photos go to POST /detect, one after another; what comes back is drawn over them.
-// Nothing is asked of the service again when the threshold or the classes change.
+// Photos are sent to POST /detect, one after another. The answers are drawn over the photos.
+// Changes of the threshold or the classes need no further request.
 
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
-const photos = [];          // { file, article, answer }
-const hidden = new Set();   // classes that are not shown
+const photos = [];                // { file, article, answer, url, waiting, refused }
+const hiddenClasses = new Set();
 let classes = [];
 let key = "";
 
-// ---- the model -------------------------------------------------------------------------------
+// ---- The model ---------------------------------------------------------------------------------
 
-async function askForModel() {
+async function loadModel() {
   const model = await (await fetch("/model")).json();
   classes = model.classes;
   const networks = model.members === 1 ? "one network" : `${model.members} networks`;
@@ -18,16 +18,16 @@ async function askForModel() {
   $("preset").replaceChildren(...Object.keys(model.presets).map((name) => new Option(name)));
 }
 
-// The golden ratio spreads any number of hues; detector-run --visualize has the same.
+// The golden ratio spreads any number of hues. detector-run --visualize uses the same colours.
 const colour = (label) => `hsl(${Math.round(360 * ((classes.indexOf(label) * 0.618034) % 1))} 85% 70%)`;
 
-// ---- photos come in --------------------------------------------------------------------------
+// ---- New photos --------------------------------------------------------------------------------
 
 $("files").addEventListener("change", (event) => {
-  add(event.target.files);
+  addFiles(event.target.files);
   event.target.value = "";  // so that the same photo can be chosen again
 });
-document.addEventListener("paste", (event) => add(event.clipboardData.files));
+document.addEventListener("paste", (event) => addFiles(event.clipboardData.files));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   $("drop").classList.add("over");
@@ -36,37 +36,37 @@ document.addEventListener("dragleave", () => $("drop").classList.remove("over"))
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
-  add(event.dataTransfer.files);
+  addFiles(event.dataTransfer.files);
 });
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   key = $("key").value;
   $("key-form").hidden = true;
   $("files").focus();
-  for (const photo of photos) if (photo.refused) wait(photo);
-  next();
+  for (const photo of photos) if (photo.refused) enqueue(photo);
+  detectNext();
 });
 
-function add(files) {
+function addFiles(files) {
   for (const file of files) {
     const article = $("photo").content.firstElementChild.cloneNode(true);
     const photo = { file, article };
     article.querySelector("h2").textContent = file.name || "pasted photo";
     article.querySelector(".remove").addEventListener("click", () => remove(photo));
-    article.querySelector(".again").addEventListener("click", () => again(photo));
-    article.querySelector(".json").addEventListener("click", () => saveJson(photo));
-    article.querySelector(".picture").addEventListener("click", () => savePicture(photo));
+    article.querySelector(".retry").addEventListener("click", () => retry(photo));
+    article.querySelector(".download-json").addEventListener("click", () => downloadJson(photo));
+    article.querySelector(".download-image").addEventListener("click", () => downloadImage(photo));
     $("photos").append(article);
     photos.push(photo);
-    wait(photo);
+    enqueue(photo);
   }
-  next();
+  detectNext();
 }
 
-function again(photo) {
+function retry(photo) {
   photo.article.querySelector(".remove").focus();  // before this button is hidden
-  wait(photo);
-  next();
+  enqueue(photo);
+  detectNext();
 }
 
 function remove(photo) {
@@ -77,30 +77,30 @@ function remove(photo) {
   $("files").focus();
 }
 
-// ---- one after another to the service --------------------------------------------------------
+// ---- Requests ----------------------------------------------------------------------------------
 
 let busy = false;
 
-function wait(photo) {
+function enqueue(photo) {
   photo.waiting = true;
   photo.refused = false;
-  offer(photo, {});
-  say(photo, "waiting");
+  showButtons(photo, {});
+  showState(photo, "waiting");
 }
 
-async function next() {
+async function detectNext() {
   const photo = photos.find((each) => each.waiting);
   if (busy || !photo || !$("key-form").hidden) return;
   busy = true;
   photo.waiting = false;
-  say(photo, "looking …");
+  showState(photo, "detecting objects …");
   try {
     await detect(photo);
   } catch (error) {
-    fail(photo, `the service cannot be reached (${error.message})`, true);
+    showFailure(photo, `the service cannot be reached (${error.message})`, true);
   }
   busy = false;
-  next();
+  detectNext();
 }
 
 async function detect(photo) {
@@ -113,11 +113,13 @@ async function detect(photo) {
   });
   const headers = key ? { authorization: `Bearer ${key}` } : {};
   const response = await fetch(`/detect?${query}`, { method: "POST", body: form, headers });
-  const answer = await response.json().catch(() => null);  // a proxy may answer in its own words
-  if (!photos.includes(photo)) return;  // it was removed meanwhile
+  const answer = await response.json().catch(() => null);  // a proxy's answer may not be JSON
+  if (!photos.includes(photo)) return;  // it was removed in the meantime
+
   if (!response.ok || !answer) {
     const { status, statusText } = response;
-    fail(photo, answer?.detail ?? `${status} ${statusText}`, status === 408 || status >= 500);
+    const isTemporary = status === 408 || status >= 500;
+    showFailure(photo, answer?.detail ?? `${status} ${statusText}`, isTemporary);
     if (status === 401) {
       photo.refused = true;
       $("key-form").hidden = false;
@@ -125,142 +127,156 @@ async function detect(photo) {
     }
     return;
   }
-  await show(photo, answer);
+  await showAnswer(photo, answer);
 }
 
-function fail(photo, text, temporary) {
-  say(photo, text, true);
-  offer(photo, { again: temporary });
+function showFailure(photo, text, isTemporary) {
+  showState(photo, text, true);
+  showButtons(photo, { retry: isTemporary });
 }
 
-function offer({ article }, { again = false, json = false, picture = false }) {
-  article.querySelector(".again").hidden = !again;
-  article.querySelector(".json").hidden = !json;
-  article.querySelector(".picture").hidden = !picture;
+function showButtons({ article }, { retry = false, json = false, image = false }) {
+  article.querySelector(".retry").hidden = !retry;
+  article.querySelector(".download-json").hidden = !json;
+  article.querySelector(".download-image").hidden = !image;
 }
 
-function say(photo, text, wrong = false) {
+function showState(photo, text, failed = false) {
   photo.article.querySelector(".state").textContent = text;
-  photo.article.classList.toggle("wrong", wrong);
-  const name = photo.article.querySelector("h2").textContent;
-  if (text) $("status").textContent = `${name}: ${text}`;
+  photo.article.classList.toggle("failed", failed);
+  announce(photo, text);
 }
 
-// ---- what was found --------------------------------------------------------------------------
+// Screen readers read the status aloud.
+function announce(photo, text) {
+  const name = photo.article.querySelector("h2").textContent;
+  $("status").textContent = `${name}: ${text}`;
+}
 
-async function show(photo, answer) {
+// ---- Answers -----------------------------------------------------------------------------------
+
+async function showAnswer(photo, answer) {
   const { article } = photo;
   photo.answer = answer;
+
   photo.url ??= URL.createObjectURL(photo.file);
   const image = article.querySelector("img");
   image.src = photo.url;
-  const fits = () =>
+  const hasRightSize = () =>
     image.naturalWidth === answer.width && image.naturalHeight === answer.height;
-  const readable = await image.decode().then(fits, () => false);
-  if (!readable) {  // not a format of the browser's, or it does not turn it upright
+  const isReadable = await image.decode().then(hasRightSize, () => false);
+  if (!isReadable) {  // the browser does not know the format, or does not turn it upright
     image.removeAttribute("src");
     image.width = answer.width;
     image.height = answer.height;
     image.alt = "This browser cannot show the photo.";
   }
+
   const { decode, proposals, classify, total } = answer.seconds;
   article.querySelector("figcaption").textContent =
     `${answer.width} × ${answer.height} pixels, ${answer.proposals.merged} regions, ` +
     `${total.toFixed(2)} s: decode ${decode.toFixed(2)}, propose ${proposals.toFixed(2)}, ` +
     `classify ${classify.toFixed(2)}`;
-  const svg = article.querySelector("svg");
-  svg.setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
+  article.querySelector("svg").setAttribute("viewBox", `0 0 ${answer.width} ${answer.height}`);
   article.querySelector("figure").hidden = false;
-  offer(photo, { json: true, picture: readable });
+  showButtons(photo, { json: true, image: isReadable });
   listClasses();
   draw(photo);
-  $("status").textContent = `${article.querySelector("h2").textContent}: ${summary(photo)}`;
+  announce(photo, summarise(photo));
 }
 
-const shown = (photo) => photo.answer.detections.filter(
-  ({ label, score }) => score >= Number($("threshold").value) && !hidden.has(label));
+const shownDetections = (photo) => photo.answer.detections.filter(
+  ({ label, score }) => score >= Number($("threshold").value) && !hiddenClasses.has(label));
 
-function summary(photo) {
+function summarise(photo) {
   const counts = new Map();
-  for (const { label } of shown(photo)) counts.set(label, (counts.get(label) ?? 0) + 1);
+  for (const { label } of shownDetections(photo)) counts.set(label, (counts.get(label) ?? 0) + 1);
   const parts = [...counts].map(([label, count]) => `${count} ${label}`);
-  return parts.length ? parts.join(", ") : "nothing from this score on";
+  return parts.length ? parts.join(", ") : "no objects above the minimum score";
 }
 
 function draw(photo) {
   if (!photo.answer) return;
   const { article, answer } = photo;
   const regions = $("proposals").checked ? answer.proposal_boxes : [];
-  article.querySelector(".regions").replaceChildren(...regions.map((box) => rectangle(box)));
+  article.querySelector(".regions").replaceChildren(...regions.map((box) => makeRectangle(box)));
+
   const pixel = answer.width / (article.querySelector("img").clientWidth || answer.width);
-  const size = Math.max(answer.width / 45, answer.height / 45, 11 * pixel);
-  const best = shown(photo);
-  article.querySelector(".boxes").replaceChildren(
-    ...best.map((found) => outline(found, size, answer)).reverse());  // the best one on top
-  article.querySelector(".found").replaceChildren(...best.map(entry));
-  article.querySelector("svg").setAttribute("aria-label", summary(photo));
-  article.querySelector(".state").textContent = summary(photo);
+  const fontSize = Math.max(answer.width / 45, answer.height / 45, 11 * pixel);
+  const detections = shownDetections(photo);
+  const boxes = detections.map((detection) => makeBox(detection, fontSize, answer.width));
+  article.querySelector(".boxes").replaceChildren(...boxes.reverse());  // the best one on top
+  article.querySelector(".detections").replaceChildren(...detections.map(makeListItem));
+  article.querySelector("svg").setAttribute("aria-label", summarise(photo));
+  article.querySelector(".state").textContent = summarise(photo);
 }
 
-function element(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [attribute, value] of Object.entries(attributes)) made.setAttribute(attribute, value);
-  made.append(...children);
-  return made;
+function makeSvg(name, attributes, ...children) {
+  const node = document.createElementNS(SVG, name);
+  for (const [attribute, value] of Object.entries(attributes)) node.setAttribute(attribute, value);
+  node.append(...children);
+  return node;
 }
 
-const rectangle = ([x1, y1, x2, y2], more = {}) =>
-  element("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, ...more });
+const makeRectangle = ([x1, y1, x2, y2], attributes = {}) =>
+  makeSvg("rect", { x: x1, y: y1, width: x2 - x1, height: y2 - y1, ...attributes });
 
-function outline({ label, score, box }, size, { width }) {
+function makeBox({ label, score, box }, fontSize, imageWidth) {
   const text = `${label} ${score.toFixed(2)}`;
-  const breadth = text.length * size * 0.58 + size * 0.4;
-  const x = Math.max(0, Math.min(box[0], width - breadth));
-  const y = box[1] >= 1.3 * size ? box[1] - 1.3 * size : box[1];
-  return element("g", {},
-    rectangle(box, { class: "box", stroke: colour(label) }),
-    rectangle([x, y, x + breadth, y + 1.3 * size], { fill: colour(label) }),
-    element("text", { x: x + 0.2 * size, y: y + size, "font-size": size }, text));
+  const width = text.length * fontSize * 0.58 + fontSize * 0.4;
+  const [x, y] = placeCaption(box, fontSize, width, imageWidth);
+  return makeSvg("g", {},
+    makeRectangle(box, { class: "box", stroke: colour(label) }),
+    makeRectangle([x, y, x + width, y + 1.3 * fontSize], { fill: colour(label) }),
+    makeSvg("text", { x: x + 0.2 * fontSize, y: y + fontSize, "font-size": fontSize }, text));
 }
 
-function entry({ label, score, box }) {
-  const made = document.createElement("li");
-  made.append(swatch(label), `${label} ${score.toFixed(2)}`);
-  made.title = `x ${box[0]} to ${box[2]}, y ${box[1]} to ${box[3]}`;
-  return made;
+// A caption is above its box if there is room, and inside it otherwise.
+function placeCaption([x1, y1], fontSize, width, imageWidth) {
+  const x = Math.max(0, Math.min(x1, imageWidth - width));
+  const y = y1 >= 1.3 * fontSize ? y1 - 1.3 * fontSize : y1;
+  return [x, y];
 }
 
-function swatch(label) {
-  const made = document.createElement("span");
-  made.className = "swatch";
-  made.style.background = colour(label);
-  return made;
+function makeListItem({ label, score, box }) {
+  const item = document.createElement("li");
+  item.append(makeSwatch(label), `${label} ${score.toFixed(2)}`);
+  item.title = `x ${box[0]} to ${box[2]}, y ${box[1]} to ${box[3]}`;
+  return item;
 }
 
-// ---- what is shown of it ---------------------------------------------------------------------
+function makeSwatch(label) {
+  const swatch = document.createElement("span");
+  swatch.className = "swatch";
+  swatch.style.background = colour(label);
+  return swatch;
+}
+
+// ---- Display -----------------------------------------------------------------------------------
 
 function listClasses() {
-  const found = photos.flatMap(({ answer }) => answer?.detections ?? []);
-  const labels = classes.filter((name) => found.some(({ label }) => label === name));
-  const boxes = () => [...$("class-list").querySelectorAll("input")];
-  if (String(labels) === String(boxes().map(({ value }) => value))) return;
-  const focused = boxes().find((box) => box === document.activeElement)?.value;
+  const detections = photos.flatMap(({ answer }) => answer?.detections ?? []);
+  const labels = classes.filter((name) => detections.some(({ label }) => label === name));
+  const checkboxes = () => [...$("class-list").querySelectorAll("input")];
+  if (String(labels) === String(checkboxes().map(({ value }) => value))) return;
+
+  const focused = checkboxes().find((box) => box === document.activeElement)?.value;
   $("classes").hidden = labels.length === 0;
-  $("class-list").replaceChildren(...labels.map((label) => {
-    const made = document.createElement("label");
-    const box = document.createElement("input");
-    box.type = "checkbox";
-    box.value = label;
-    box.checked = !hidden.has(label);
-    made.append(box, swatch(label), label);
-    return made;
+  $("class-list").replaceChildren(...labels.map((name) => {
+    const label = document.createElement("label");
+    const checkbox = document.createElement("input");
+    checkbox.type = "checkbox";
+    checkbox.value = name;
+    checkbox.checked = !hiddenClasses.has(name);
+    label.append(checkbox, makeSwatch(name), name);
+    return label;
   }));
-  boxes().find(({ value }) => value === focused)?.focus();
+  checkboxes().find(({ value }) => value === focused)?.focus();
 }
 
 $("class-list").addEventListener("change", ({ target }) => {
-  if (target.checked) hidden.delete(target.value);
-  else hidden.add(target.value);
+  if (target.checked) hiddenClasses.delete(target.value);
+  else hiddenClasses.add(target.value);
   photos.forEach(draw);
 });
 $("threshold").addEventListener("input", ({ target }) => {
@@ -270,9 +286,9 @@ $("threshold").addEventListener("input", ({ target }) => {
 $("proposals").addEventListener("change", () => photos.forEach(draw));
 addEventListener("resize", () => photos.forEach(draw));
 
-// ---- to take away ----------------------------------------------------------------------------
+// ---- Downloads ---------------------------------------------------------------------------------
 
-function save(blob, name) {
+function download(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -282,32 +298,35 @@ function save(blob, name) {
 
 const stem = (photo) => (photo.file.name || "photo").replace(/\.[^.]*$/, "");
 
-function saveJson(photo) {
+function downloadJson(photo) {
   const { proposal_boxes, ...answer } = photo.answer;
-  const kept = { file: photo.file.name, ...answer, detections: shown(photo) };
-  save(new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }), `${stem(photo)}.json`);
+  const content = { file: photo.file.name, ...answer, detections: shownDetections(photo) };
+  const blob = new Blob([JSON.stringify(content, null, 1)], { type: "application/json" });
+  download(blob, `${stem(photo)}.json`);
 }
 
-async function savePicture(photo) {
+async function downloadImage(photo) {
   const { width, height } = photo.answer;
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  const pen = canvas.getContext("2d");
-  pen.drawImage(photo.article.querySelector("img"), 0, 0, width, height);
-  const size = Math.max(width, height) / 45;
-  pen.font = `600 ${size}px system-ui, sans-serif`;
-  pen.lineWidth = Math.max(2, size / 6);
-  for (const { label, score, box: [x1, y1, x2, y2] } of shown(photo).reverse()) {
+  const context = canvas.getContext("2d");
+  context.drawImage(photo.article.querySelector("img"), 0, 0, width, height);
+
+  const fontSize = Math.max(width, height) / 45;
+  context.font = `600 ${fontSize}px system-ui, sans-serif`;
+  context.lineWidth = Math.max(2, fontSize / 6);
+  for (const { label, score, box } of shownDetections(photo).reverse()) {
     const text = `${label} ${score.toFixed(2)}`;
-    const breadth = pen.measureText(text).width + 0.4 * size;
-    const x = Math.max(0, Math.min(x1, width - breadth));
-    const y = y1 >= 1.3 * size ? y1 - 1.3 * size : y1;
-    pen.strokeStyle = pen.fillStyle = colour(label);
-    pen.strokeRect(x1, y1, x2 - x1, y2 - y1);
-    pen.fillRect(x, y, breadth, 1.3 * size);
-    pen.fillStyle = "#000";
-    pen.fillText(text, x + 0.2 * size, y + size);
+    const captionWidth = context.measureText(text).width + 0.4 * fontSize;
+    const [x, y] = placeCaption(box, fontSize, captionWidth, width);
+    const [x1, y1, x2, y2] = box;
+    context.strokeStyle = colour(label);
+    context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+    context.fillStyle = colour(label);
+    context.fillRect(x, y, captionWidth, 1.3 * fontSize);
+    context.fillStyle = "#000";
+    context.fillText(text, x + 0.2 * fontSize, y + fontSize);
   }
-  canvas.toBlob((blob) => save(blob, `${stem(photo)}-detections.png`));
+  canvas.toBlob((blob) => download(blob, `${stem(photo)}-detections.png`));
 }
 
-askForModel().catch(() => { $("model").textContent = "The service does not answer."; });
+loadModel().catch(() => { $("model").textContent = "The service does not answer."; });

@@ -130,14 +130,15 @@ def test_from_upload_to_download(
     page.one("#proposals").send_keys(Keys.SPACE)
     assert len(page.all(".regions rect")) == running.detector.detect(photo).proposals["merged"]
 
-    page.one(".json").click()
-    page.one(".picture").click()
-    picture, content = downloads / "a photo-detections.png", downloads / "a photo.json"
-    page.until(lambda: picture.exists() and content.exists())
+    page.one(".download-json").click()
+    page.one(".download-image").click()
+    drawn = downloads / "a photo-detections.png"
+    content = downloads / "a photo.json"
+    page.until(lambda: drawn.exists() and content.exists())
     time.sleep(0.2)
     kept = json.loads(content.read_text())
     assert {item["label"] for item in kept["detections"]} == {o for o, _, _ in found} - {label}
-    with PillowImage.open(picture) as opened:
+    with PillowImage.open(drawn) as opened:
         assert opened.size == (120, 90)
     logged = page.driver.get_log("browser")  # type: ignore[no-untyped-call]
     assert [line for line in logged if line["level"] != "DEBUG"] == []
@@ -156,8 +157,8 @@ def test_several_photos_and_an_error(page: Page, running: Running, tmp_path: Pat
     page.until(lambda: len([c for c in page.all("figcaption") if c.text]) == 2)
     names = [heading.text for heading in page.all(".photo h2")]
     assert names == ["0.png", "text.png", "1.png"]
-    assert page.one(".photo.wrong .state").text.startswith("not an image: allowed are JPEG")
-    page.one(".photo.wrong .remove").click()
+    assert page.one(".photo.failed .state").text.startswith("not an image: allowed are JPEG")
+    page.one(".photo.failed .remove").click()
     assert len(page.all(".photo")) == 2
 
 
@@ -172,8 +173,8 @@ def test_a_photo_that_the_browser_cannot_show(page: Page, running: Running, tmp_
     page.choose(tiff)
     page.until(lambda: page.one("figcaption").text)
     assert "cannot show" in (page.one("img").get_attribute("alt") or "")
-    assert page.one(".json").is_displayed()
-    assert not page.one(".picture").is_displayed()
+    assert page.one(".download-json").is_displayed()
+    assert not page.one(".download-image").is_displayed()
     page.choose(turned)
     page.until(lambda: "90 × 120" in page.all("figcaption")[1].text)
     image = page.all(".photo img")[1]
@@ -192,11 +193,11 @@ def test_after_a_failure_it_can_be_tried_again(
     with monkeypatch.context() as failing:
         failing.setattr("detector.regions.ensemble.Ensemble.classify", fail)
         page.choose(photo)
-        page.until(lambda: page.one(".again").is_displayed())
+        page.until(lambda: page.one(".retry").is_displayed())
     assert "error of the service" in page.one(".state").text
-    assert not page.one(".json").is_displayed()
-    page.one(".again").click()
-    assert not page.one(".again").is_displayed()
+    assert not page.one(".download-json").is_displayed()
+    page.one(".retry").click()
+    assert not page.one(".retry").is_displayed()
     assert page.driver.switch_to.active_element == page.one(".remove"), "not lost with the button"
     page.until(lambda: page.one("figcaption").text)
 
@@ -236,7 +237,7 @@ def test_the_focus_stays_while_photos_come(
     page.choose(other)
     box.send_keys(Keys.NULL)
     page.until(lambda: len([c for c in page.all("figcaption") if c.text]) == 2)
-    assert len(page.all("#class-list input")) > 1, "the list was made anew"
+    assert len(page.all("#class-list input")) > 1, "the list has changed"
     assert page.driver.switch_to.active_element.get_attribute("value") == value
 
 
