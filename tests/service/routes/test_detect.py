@@ -19,7 +19,7 @@ from tests.service.conftest import Running, metric, serving
 from tests.support.images import scene
 
 JPEG = {"content-type": "image/jpeg"}
-PICTURE = JPEG | {"accept": "image/png"}
+PNG_WANTED = JPEG | {"accept": "image/png"}
 
 FAILED = 'detector_requests_total{path="/detect",status="500"}'
 
@@ -85,7 +85,7 @@ def test_parameters(client: httpx2.Client, running: Running) -> None:
     assert found(preset="fast") == expected(running.detectors["fast"], data)
 
 
-def test_regions_if_wanted(client: httpx2.Client, running: Running) -> None:
+def test_proposal_boxes_on_request(client: httpx2.Client, running: Running) -> None:
     data = encoded(2)
     answer = client.post(
         "/detect", content=data, headers=JPEG, params={"include": "proposals"}
@@ -95,28 +95,28 @@ def test_regions_if_wanted(client: httpx2.Client, running: Running) -> None:
     assert boxes == running.detector.preprocessor.preprocess(data).proposals.boxes.tolist()
 
 
-def test_picture(client: httpx2.Client, running: Running) -> None:
-    answer = client.post("/detect", content=encoded(3), headers=PICTURE)
+def test_drawn_image(client: httpx2.Client, running: Running) -> None:
+    answer = client.post("/detect", content=encoded(3), headers=PNG_WANTED)
     assert answer.headers["content-type"] == "image/png"
     assert answer.headers["vary"] == "accept"
-    picture = np.asarray(PillowImage.open(io.BytesIO(answer.content)))
-    found = running.detector.detect(encoded(3)).detections
-    drawn = draw(scene(3, 120, 24), found, running.detector.classes)
-    np.testing.assert_array_equal(picture, drawn)
+    pixels = np.asarray(PillowImage.open(io.BytesIO(answer.content)))
+    detections = running.detector.detect(encoded(3)).detections
+    expected_pixels = draw(scene(3, 120, 24), detections, running.detector.classes)
+    np.testing.assert_array_equal(pixels, expected_pixels)
 
 
-def test_a_picture_has_the_detections_asked_for(client: httpx2.Client) -> None:
-    def picture(**query: float) -> Image:
-        answer = client.post("/detect", content=encoded(2), headers=PICTURE, params=query)
+def test_a_drawn_image_has_the_detections_asked_for(client: httpx2.Client) -> None:
+    def drawn(**query: float) -> Image:
+        answer = client.post("/detect", content=encoded(2), headers=PNG_WANTED, params=query)
         return np.asarray(PillowImage.open(io.BytesIO(answer.content)))
 
-    assert (picture(score_threshold=1) == scene(2, 120, 24)).all()
-    assert (picture() != scene(2, 120, 24)).any()
-    assert (picture(score_threshold=0.05) != picture()).any()
+    assert (drawn(score_threshold=1) == scene(2, 120, 24)).all()
+    assert (drawn() != scene(2, 120, 24)).any()
+    assert (drawn(score_threshold=0.05) != drawn()).any()
 
 
 @pytest.mark.parametrize("accept", ["application/json, image/png;q=0.1", "*/*", "image/png;q=0"])
-def test_json_where_it_is_not_less_welcome(client: httpx2.Client, accept: str) -> None:
+def test_json_unless_png_has_more_weight(client: httpx2.Client, accept: str) -> None:
     answer = client.post("/detect", content=encoded(3), headers={"accept": accept})
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["vary"] == "accept"
