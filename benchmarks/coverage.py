@@ -1,4 +1,4 @@
-"""Where MultiBox's proposals help: coverage of fast mode, doubled superpixels, and both.
+"""Measure where MultiBox's proposals help: coverage of selective search, MultiBox, and both.
 
     python benchmarks/coverage.py --coco ANNOTATIONS.json --images DIR --train TRAIN.json \
         [--bundle NAME|DIR] [--count 250]
@@ -15,16 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
-from detector.backends.pytorch import choose_device, choose_precision
 from detector.bundles.bundle import Bundle
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.evaluation.proposals import SIZES, Quality, evaluate
 from detector.images import load
+from detector.networks import load_multibox
+from detector.runtime import Runtime
 from detector.training.multibox_loss import cluster_boxes
 from proposals import Image, Proposals, SelectiveSearch
 from proposals.merge import merge
 from proposals.multibox import WHOLE, select_proposals, to_pixels
+
+BOXES = 200
+"""Number of boxes that MultiBox proposes."""
 
 
 def main() -> None:
@@ -35,24 +39,24 @@ def main() -> None:
     parser.add_argument("--bundle", help="with a MultiBox (voc20)")
     parser.add_argument("--count", type=int, default=250, help="photos, from the first on")
     arguments = parser.parse_args()
-    device = choose_device("cpu")
-    precision = choose_precision("auto", device)
-    multibox = Bundle.load(arguments.bundle).multibox(200, device, precision)
+    multibox = load_multibox(Bundle.load(arguments.bundle), Runtime.resolve(device="cpu"))
     assert multibox is not None, "the bundle has no MultiBox"
-    priors = clusters(arguments.train, multibox.count)
+    priors = clusters(arguments.train, BOXES)
 
     def priors_alone(image: Image) -> Proposals:
         height, width = image.shape[:2]
         boxes = to_pixels(priors, WHOLE, width, height)
         return select_proposals(boxes, np.zeros(len(boxes), np.float32), len(boxes), 1.0)
 
-    fast, doubled = SelectiveSearch(superpixels="rcnn"), SelectiveSearch(superpixels="doubled")
+    fast = SelectiveSearch(superpixels="rcnn")
+    doubled = SelectiveSearch(superpixels="doubled")
     sets: dict[str, Callable[[Image], Proposals]] = {
         "R-CNN's fast mode": fast,
         "doubled superpixels": doubled,
         "MultiBox's priors": priors_alone,
         "MultiBox": multibox,
     }
+
     found: dict[str, list[tuple[AnnotatedImage, Proposals]]] = {name: [] for name in sets}
     found["doubled and MultiBox"] = []
     for image in coco.read(arguments.coco).images[: arguments.count]:
@@ -61,6 +65,7 @@ def main() -> None:
         made["doubled and MultiBox"] = merge(made["doubled superpixels"], made["MultiBox"])
         for name, proposals in made.items():
             found[name].append((image, proposals))
+
     rows = {name: evaluate(some)["merged"] for name, some in found.items()}
     whole = evaluate(found["doubled and MultiBox"])
     rows |= {name: whole[name] for name in ("random boxes", "sliding windows")}
@@ -68,7 +73,7 @@ def main() -> None:
 
 
 def clusters(train: Path, count: int) -> np.ndarray:
-    """Priors of the boxes of a training set, also mirrored: `float32 [count, 4]`."""
+    """Return priors of the boxes of a training set, also mirrored: `float32 [count, 4]`."""
     shares = [
         image.boxes / np.array([image.width, image.height] * 2, np.float32)
         for image in coco.read(train).images
@@ -86,7 +91,8 @@ def print_rows(rows: dict[str, Quality]) -> None:
     for name, row in rows.items():
         sizes = "".join(f"{row.coverage_by_size[size][0] or 0:>13.3f}" for size in SIZES)
         share = f"  {row.boxes / base:.3f} of the fast mode's boxes"
-        ar, coverage = row.average_recall or 0, row.coverage or 0
+        ar = row.average_recall or 0
+        coverage = row.coverage or 0
         print(f"{name:<22}{row.boxes:>7.0f}{coverage:>10.3f}{ar:>7.3f}{sizes}{share}")
 
 

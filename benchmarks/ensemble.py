@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from detector.backends.choice import make_backend
-from detector.backends.pytorch import Precision, choose_precision
+from detector.backends import make_classifier
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Member
 from detector.commands.progress_bar import ProgressBar
@@ -41,12 +39,12 @@ from detector.formats.proposals import ProposalsFile
 from detector.formats.records import Entry
 from detector.images import load
 from detector.regions.cascade import Cascade
-from detector.regions.ensemble import Ensemble
-from detector.regions.nms import select
+from detector.regions.ensemble import Ensemble, Regions
+from detector.regions.nms import select_detections
+from detector.runtime import Precision, Runtime
 from detector.settings import DetectionSettings, Settings
 from proposals.types import Boxes
 
-CPU = torch.device("cpu")
 NMS_IOU = DetectionSettings().nms_iou
 
 Probabilities = NDArray[np.float32]
@@ -69,21 +67,27 @@ def main() -> None:
     parser.add_argument("--precision", default="auto", choices=("auto", *get_args(Precision)))
     arguments = parser.parse_args()
     bundle = Bundle.load(arguments.bundle)
-    precision = choose_precision(arguments.precision, CPU, integers=bundle.has_activation_ranges)
+    runtime = Runtime.resolve(
+        device="cpu",
+        backend="openvino",
+        precision=arguments.precision,
+        batch_size=32,
+        quantized=bundle.has_activation_ranges,
+    )
     whole = coco.read(arguments.coco)
     truth = GroundTruth(whole.classes, whole.images[: arguments.count])
     file = ProposalsFile(arguments.proposals)
     boxes = {i.file: file.get(i.file, i.width, i.height).boxes for i in truth.images}
     passes: list[Mapping[str, Probabilities]] = []
     for member in bundle.manifest.members[: arguments.members]:
-        one = Pass(bundle, member, arguments.images, arguments.cache, precision)
+        one = Pass(bundle, member, arguments.images, arguments.cache, runtime)
         with ProgressBar(len(truth.images), unit="photo", quiet=False) as progress:
             found = {}
             for number, image in enumerate(truth.images, start=1):
                 found[image.file] = one(image, boxes[image.file])
                 progress(number, number)
         passes.append(found)
-    print(precision)
+    print(runtime.precision)
     print_table(truth, boxes, bundle.manifest.classes, passes, arguments.cascade)
     print_disagreement(passes)
 
@@ -97,13 +101,16 @@ class Pass:
     """
 
     def __init__(
-        self, bundle: Bundle, member: Member, photos: Path, cache: Path, precision: Precision
+        self, bundle: Bundle, member: Member, photos: Path, cache: Path, runtime: Runtime
     ) -> None:
-        self._bundle, self._member, self._precision = bundle, member, precision
+        self._bundle = bundle
+        self._member = member
+        self._runtime = runtime
         content = member.model_dump_json(exclude={"file"})
-        about = f"{content} {bundle.manifest.normalisation} {precision}"
+        about = f"{content} {bundle.manifest.normalisation} {runtime.precision}"
         name = hashlib.sha256(about.encode()).hexdigest()[:12]
-        self._photos, self._cache = photos, cache / name
+        self._photos = photos
+        self._cache = cache / name
 
     def __call__(self, image: AnnotatedImage, boxes: Boxes) -> Probabilities:
         """The probabilities of a photo's boxes `[N, 4]`."""
@@ -117,7 +124,8 @@ class Pass:
         keys = [tuple(box) for box in boxes.tolist()]
         new = boxes[[key not in places for key in keys]]
         if len(new):
-            found = self._ensemble(load(self._photos / image.file), new)
+            pixels = load(self._photos / image.file)
+            (found,) = self._ensemble.classify([Regions(pixels, new)])
             known, values = np.concatenate([known, new]), np.concatenate([values, found])
             places |= {tuple(box): len(places) + n for n, box in enumerate(new.tolist())}
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,20 +136,20 @@ class Pass:
 
     @cached_property
     def _ensemble(self) -> Ensemble:
-        member, manifest = self._member, self._bundle.manifest
-        network = make_backend(
-            "openvino",
-            self._bundle.network(member),
+        member = self._member
+        manifest = self._bundle.manifest
+        network = make_classifier(
+            self._bundle.classifier_weights(member),
+            member.architecture,
             member.warp.crop_size,
-            CPU,
-            self._precision,
-            ranges=member.ranges,
+            self._runtime,
+            activation_ranges=member.ranges,
         )
         return Ensemble(
             [(network, member.warp)],
             manifest.normalisation,
             classes=1 + len(manifest.classes),
-            batch_size=32,
+            batch_size=self._runtime.batch_size,
         )
 
 
@@ -196,12 +204,13 @@ def cascaded(
     stack: Stack, boxes: Boxes, cascade: Cascade, asked: list[NDArray[np.float32]]
 ) -> Probabilities:
     """As `Ensemble` has it: the mean of the members asked, whose numbers `[N, 1]` are added."""
-    total, count = stack[0].copy(), np.ones((len(boxes), 1), np.float32)
-    goes_on = np.ones(len(boxes), np.bool_)
+    total = stack[0].copy()
+    count = np.ones((len(boxes), 1), np.float32)
+    undecided = np.ones(len(boxes), np.bool_)
     for probabilities in stack[1:]:
-        goes_on &= cascade.open(boxes, total / count)
-        total[goes_on] += probabilities[goes_on]
-        count[goes_on] += 1
+        undecided &= cascade.undecided(boxes, total / count)
+        total[undecided] += probabilities[undecided]
+        count[undecided] += 1
     asked.append(count)
     found: Probabilities = total / count
     return found
@@ -230,7 +239,7 @@ def score(
     settings = Settings.read(scoring=True).detections
     entries = []
     for image in truth.images:
-        found = select(boxes[image.file], probabilities[image.file], classes, settings)
+        found = select_detections(boxes[image.file], probabilities[image.file], classes, settings)
         entries.append(Entry(image.file, image.width, image.height, {}, tuple(found)))
     labels = {name: label for label, name in enumerate(truth.classes)}
     columns, _ = from_entries(entries, truth.images, labels)

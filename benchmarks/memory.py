@@ -27,7 +27,7 @@ from detector.training.augmentation import augment_regions
 from detector.training.batch_crops import cut_batch
 from detector.training.image_cache import ImageCache
 from detector.training.labelled_regions import pool_regions
-from detector.training.sampling import Sampler
+from detector.training.region_sampler import Sampler
 from detector.training.settings import RegionAugmentation, Sampling
 from proposals.baselines import random_boxes
 from proposals.types import Boxes

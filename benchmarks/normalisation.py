@@ -1,4 +1,4 @@
-"""What local response normalisation costs: crops a second with ours, torch's own, and none.
+"""Measure what local response normalisation costs: crops a second with ours, torch's, and none.
 
     python benchmarks/normalisation.py [--crop-size 128]
 
@@ -11,18 +11,23 @@ import argparse
 import statistics
 import time
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from detector.backends.pytorch import PyTorchBackend
 from detector.bundles.manifest import Architecture
-from detector.models.googlenet import GoogLeNet, LocalResponseNorm
+from detector.models.googlenet import LRN_ALPHA, LRN_SIZE
+from detector.models.torch_googlenet import GoogLeNet
 
-BATCH, ROUNDS, SECONDS = 32, 5, 2.0
+BATCH = 32
+ROUNDS = 5
+SECONDS = 2.0
 
 
 class TorchNorm(nn.LocalResponseNorm):
-    """torch's own, which computes in float32 on a processor."""
+    """torch's own layer, which computes in float32 on a processor."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.float()).to(x.dtype)
@@ -33,12 +38,13 @@ def backend(name: str, crop_size: int) -> PyTorchBackend:
     network = GoogLeNet(21, crop_size=crop_size, architecture=net).eval()
     if name == "torch's own":
         for norm in ("norm1", "norm2"):
-            network.add_module(norm, TorchNorm(LocalResponseNorm.SIZE, LocalResponseNorm.ALPHA))
-    return PyTorchBackend(network, torch.device("cpu"), "bfloat16")
+            network.add_module(norm, TorchNorm(LRN_SIZE, LRN_ALPHA))
+    return PyTorchBackend(network, "bfloat16")
 
 
-def rate(run: PyTorchBackend, crops: torch.Tensor) -> float:
-    started, done = time.perf_counter(), 0
+def rate(run: PyTorchBackend, crops: NDArray[np.float32]) -> float:
+    started = time.perf_counter()
+    done = 0
     while time.perf_counter() - started < SECONDS:
         run(crops)
         done += len(crops)
@@ -49,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="The cost of local response normalisation.")
     parser.add_argument("--crop-size", type=int, default=128)
     size = parser.parse_args().crop_size
-    crops = 50 * torch.randn(BATCH, size, size, 3)
+    crops = 50 * torch.randn(BATCH, size, size, 3).numpy()
     backends = {name: backend(name, size) for name in ("none", "ours", "torch's own")}
     rates: dict[str, list[float]] = {name: [] for name in backends}
     for _ in range(ROUNDS):

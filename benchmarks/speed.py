@@ -11,7 +11,6 @@ are taken again under other names.
 from __future__ import annotations
 
 import argparse
-import copy
 import itertools
 import json
 import resource
@@ -22,34 +21,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from detector.backends.choice import choose_batch_size, make_backend
 from numpy.typing import NDArray
-from torch import Tensor
 
 from benchmarks.stages import photos
 from detector import Detector
-from detector.backends import Backend
-from detector.backends.pytorch import (
-    Precision,
-    PyTorchBackend,
-    choose_precision,
-    has_integers,
-)
+from detector.backends import Backend, ProcessorCrops, make_classifier
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Architecture
 from detector.common.cpu import available_cores
 from detector.images import load
-from detector.models.googlenet import GoogLeNet
-from detector.models.quantization import measure_activation_ranges
-from detector.regions.crops import Pixels, cut, normalise
-from detector.regions.ensemble import Ensemble
+from detector.models.torch_googlenet import GoogLeNet, make_googlenet
+from detector.models.torch_weights import weights_of
+from detector.networks import Networks
+from detector.regions.crops import cut, normalise
+from detector.regions.ensemble import Ensemble, Regions
+from detector.runtime import Precision, Runtime
 from detector.settings import Settings
+from detector.training.activation_ranges import measure_activation_ranges
 from proposals import SelectiveSearch
 from proposals.baselines import random_boxes
 
@@ -57,16 +51,22 @@ BATCH = 32
 SECONDS = 3.0
 """Of each measurement of a rate."""
 
-FLOAT32_BOUND, BFLOAT16_BOUND, INT8_BOUND = 1e-3, 0.05, 0.25
-"""How far a probability may be from the reference's."""
-
-CPU = torch.device("cpu")
+FLOAT32_BOUND = 1e-3
+BFLOAT16_BOUND = 0.05
+BOUNDS: dict[Precision, float] = {
+    "float32": FLOAT32_BOUND,
+    "bfloat16": BFLOAT16_BOUND,
+    "int8": 0.25,
+}
+"""Largest difference of a probability from the reference's."""
 
 MULTIPLY_ADDS = 1.58e9
-"""Of GoogLeNet, for a crop of 224 pixels."""
+"""Multiply-adds of GoogLeNet for a crop of 224 pixels."""
 
-GPU_REGIONS, GPU_MEMBERS, GPU_IMAGES = 1485, 6, 8
-"""Of the measurement on a GPU: regions of an image, networks, images at once."""
+GPU_REGIONS = 1485
+GPU_MEMBERS = 6
+GPU_IMAGES = 8
+"""The measurement on a GPU: regions of an image, networks, images at once."""
 
 
 @dataclass(frozen=True)
@@ -84,20 +84,17 @@ class Claim:
         return f"{self.name:<68}{self.unit:<12}{figures}"
 
 
-class EagerFloat32:
+class EagerFloat32(ProcessorCrops):
     """The reference: PyTorch as it comes, in float32, channels first."""
 
-    part = None
+    micro_batch = None
 
     def __init__(self, network: GoogLeNet) -> None:
         self.network = network
 
-    def place(self, pixels: Pixels) -> Pixels:
-        return pixels
-
     @torch.inference_mode()
-    def __call__(self, crops: Tensor) -> NDArray[np.float32]:
-        x = crops.permute(0, 3, 1, 2).contiguous()
+    def __call__(self, crops: NDArray[np.float32]) -> NDArray[np.float32]:
+        x = torch.as_tensor(crops).permute(0, 3, 1, 2).contiguous()
         return np.asarray(self.network(x).softmax(dim=1))
 
 
@@ -130,7 +127,10 @@ def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
     pixels = normalise(load(photos(arguments.images)[0]), bundle.manifest.normalisation)
     classes = 1 + len(bundle.manifest.classes)
     rng = np.random.default_rng(0)
-    native = choose_precision("auto", CPU)
+    exact = Runtime.resolve(device="cpu", backend="openvino", precision="float32")
+    native = Runtime.resolve(device="cpu", backend="openvino")
+    integers = Runtime.resolve(device="cpu", backend="openvino", quantized=True)
+    runtimes = {runtime.precision: runtime for runtime in (native, integers)}
     for size in sorted({224, first.warp.crop_size}, reverse=True):
         warp = first.warp.model_copy(update={"crop_size": size})
         crops = cut(pixels, random_boxes(pixels.shape[1], pixels.shape[0], BATCH, rng), warp)
@@ -138,18 +138,21 @@ def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
             architecture = Architecture(normalisation=normalisation)
             network = GoogLeNet(classes, crop_size=size, architecture=architecture).eval()
             if architecture == first.architecture:
-                network.load_state_dict(bundle.network(first).state_dict())
+                network = make_googlenet(bundle.classifier_weights(first), architecture, size)
             reference = EagerFloat32(network)
-            exact = make_backend("auto", network, size, CPU, "float32")
-            hold(reference(crops), exact(crops), FLOAT32_BOUND)
+            weights = weights_of(network)
+            hold(
+                reference(crops),
+                make_classifier(weights, architecture, size, exact)(crops),
+                FLOAT32_BOUND,
+            )
             name = f"one network, {size} px, {'LRN' if normalisation == 'lrn' else 'no LRN'}"
-            bounds: dict[Precision, float] = {native: BFLOAT16_BOUND}
-            if has_integers():
-                bounds["int8"] = INT8_BOUND
-            for precision, bound in bounds.items():
-                ranges = measure_activation_ranges(network, [crops])
-                fast = make_backend("auto", network, size, CPU, precision, ranges=ranges)
-                hold(reference(crops), fast(crops), bound)
+            ranges = measure_activation_ranges(network, [torch.from_numpy(crops)])
+            for precision, runtime in runtimes.items():
+                fast = make_classifier(
+                    weights, architecture, size, runtime, activation_ranges=ranges
+                )
+                hold(reference(crops), fast(crops), BOUNDS[precision])
                 ours, baseline = alternate(
                     arguments.rounds, partial(rate, fast, crops), partial(rate, reference, crops)
                 )
@@ -161,14 +164,8 @@ def image(arguments: argparse.Namespace) -> Iterator[Claim]:
     """An image from its file to its detections, against the R-CNN that one would write first."""
     bundle = Bundle.load(arguments.bundle)
     paths = photos(arguments.images)[: arguments.rounds]
-    with Detector(bundle, device="cpu") as ours:
-        naive = copy.copy(ours.under(Settings.read(preset="paper")))
-        naive.ensemble = Ensemble(
-            [(EagerFloat32(bundle.network(m)), m.warp) for m in bundle.manifest.members],
-            bundle.manifest.normalisation,
-            classes=1 + len(ours.classes),
-            batch_size=BATCH,
-        )
+    with Detector.load(bundle, device="cpu") as ours:
+        naive = Detector(naive_networks(bundle, ours.networks), Settings.read(preset="paper"))
         ours.detect(paths[0])  # warm
         measured = [[seconds(partial(d.detect, p)) for d in (ours, naive)] for p in paths]
     fast, slow = zip(*measured, strict=True)
@@ -177,22 +174,45 @@ def image(arguments: argparse.Namespace) -> Iterator[Claim]:
     yield claim(name, "s", fast, slow, smaller=True)
 
 
+def naive_networks(bundle: Bundle, ours: Networks) -> Networks:
+    """The bundle's classifiers in eager PyTorch, in float32; MultiBox is ours."""
+    members = [
+        (
+            EagerFloat32(
+                make_googlenet(
+                    bundle.classifier_weights(member), member.architecture, member.warp.crop_size
+                )
+            ),
+            member.warp,
+        )
+        for member in bundle.manifest.members
+    ]
+    ensemble = Ensemble(
+        members,
+        bundle.manifest.normalisation,
+        classes=1 + len(ours.classes),
+        batch_size=BATCH,
+    )
+    return replace(ours, ensemble=ensemble)
+
+
 def share(arguments: argparse.Namespace) -> Iterator[Claim]:
     """Regions a second while an image is classified, against the network alone on ready crops."""
     fast = Settings.read(preset="fast")
-    with Detector(Bundle.load(arguments.bundle), fast, device="cpu") as detector:
-        (network, warp), *_ = detector.ensemble.members
+    with Detector.load(arguments.bundle, settings=fast, device="cpu") as detector:
+        ensemble = detector.networks.ensemble
+        (network, warp), *_ = ensemble.members
         propose = SelectiveSearch()
         images = [load(path) for path in photos(arguments.images)[: arguments.rounds]]
-        found = [(image, propose(image).boxes) for image in images]
-        crops = torch.zeros(detector.ensemble.batch_size, warp.crop_size, warp.crop_size, 3)
+        found = [Regions(image, propose(image).boxes) for image in images]
+        crops = np.zeros((ensemble.batch_size, warp.crop_size, warp.crop_size, 3), np.float32)
 
         def classify() -> float:
-            spent = seconds(lambda: [detector.ensemble(*regions) for regions in found])
+            spent = seconds(lambda: [ensemble.classify([one]) for one in found])
             return sum(len(boxes) for _, boxes in found) / spent
 
         ours, baseline = alternate(arguments.rounds, classify, partial(rate, network, crops))
-    yield claim("classifying, against the engine on ready crops", "crops/s", ours, baseline)
+    yield claim("classifying, against the backend on ready crops", "crops/s", ours, baseline)
 
 
 def folder(arguments: argparse.Namespace) -> Iterator[Claim]:
@@ -205,12 +225,12 @@ def folder(arguments: argparse.Namespace) -> Iterator[Claim]:
 
 
 def cluster(arguments: argparse.Namespace) -> Iterator[Claim]:
-    """A run over a folder on Ray, on this machine, against the local engine."""
+    """A run over a folder on Ray, on this machine, against the local executor."""
     with many(photos(arguments.images), arguments.folder) as files:
         local, _ = run(files, *given(arguments))
         there, _ = run(files, "--engine", "ray", *given(arguments))
     rates = [[arguments.folder / wall] for wall in (there, local)]
-    yield claim("Ray on this machine, against the local engine", "images/s", *rates)
+    yield claim("Ray on this machine, against the local executor", "images/s", *rates)
 
 
 def gpu(arguments: argparse.Namespace) -> Iterator[Claim]:
@@ -218,27 +238,40 @@ def gpu(arguments: argparse.Namespace) -> Iterator[Claim]:
     take in the GPU's own products of matrices.
     """
     bundle = Bundle.load(arguments.bundle)
-    device, classes = torch.device("cuda"), 1 + len(bundle.manifest.classes)
+    from detector.backends.cuda import CudaBackend
+
+    runtime = Runtime.resolve(device="cuda", precision="bfloat16")
+    classes = 1 + len(bundle.manifest.classes)
     warp = bundle.manifest.members[0].warp.model_copy(update={"crop_size": 224})
     networks = [GoogLeNet(classes).eval() for _ in range(GPU_MEMBERS)]
-    references = [EagerFloat32(copy.deepcopy(network)) for network in networks]
-    members = [(PyTorchBackend(network, device, "bfloat16"), warp) for network in networks]
-    size = choose_batch_size("auto", device)
+    weights = [weights_of(network) for network in networks]
+    references = [EagerFloat32(network) for network in networks]
+    members = [
+        (CudaBackend(make_googlenet(one, Architecture(), 224), runtime.device, "bfloat16"), warp)
+        for one in weights
+    ]
+    size = runtime.batch_size
     for crops in 50 * torch.randn(2, size, 224, 224, 3):  # twice: what is recorded is replayed
         for reference, (fast, _) in zip(references, members, strict=True):
-            hold(reference(crops[:4]), fast(crops)[:4], BFLOAT16_BOUND)
+            hold(reference(crops[:4].numpy()), fast(crops)[:4], BFLOAT16_BOUND)
     ensemble = Ensemble(members, bundle.manifest.normalisation, classes=classes, batch_size=size)
     rng = np.random.default_rng(0)
     images = [load(path) for path in photos(arguments.images)[:GPU_IMAGES]]
     parts = [
-        (image, random_boxes(image.shape[1], image.shape[0], GPU_REGIONS, rng)) for image in images
+        Regions(image, random_boxes(image.shape[1], image.shape[0], GPU_REGIONS, rng))
+        for image in images
     ]
-    ensemble.together(parts)  # warm
-    spent = [seconds(partial(ensemble.together, parts)) for _ in range(arguments.rounds)]
+    ensemble.classify(parts)  # warm
+    spent = [seconds(partial(ensemble.classify, parts)) for _ in range(arguments.rounds)]
     operations = 2 * MULTIPLY_ADDS * GPU_REGIONS * GPU_MEMBERS
-    name = f"{GPU_MEMBERS} networks, 224 px, {GPU_REGIONS:,} regions, {device}: the card's own rate"
+    name = f"{GPU_MEMBERS} networks, 224 px, {GPU_REGIONS:,} regions: the card's own rate"
     ours = [len(images) / each for each in spent]
-    yield claim(name, "images/s", ours, [product_rate(device) / operations for _ in spent])
+    yield claim(
+        name,
+        "images/s",
+        ours,
+        [product_rate(torch.device(runtime.device)) / operations for _ in spent],
+    )
 
 
 def product_rate(device: torch.device) -> float:
@@ -277,9 +310,10 @@ def alternate(
     return [own for own, _ in measured], [base for _, base in measured]
 
 
-def rate(network: Backend, crops: Tensor) -> float:
+def rate(network: Backend, crops: NDArray[np.float32]) -> float:
     """Crops a second of ready batches."""
-    started, done = time.perf_counter(), 0
+    started = time.perf_counter()
+    done = 0
     while time.perf_counter() - started < SECONDS:
         network(crops)
         done += len(crops)

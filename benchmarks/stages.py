@@ -31,7 +31,8 @@ def main() -> None:
     with Detector.load(arguments.bundle, preset=arguments.preset) as detector:
         detector.detect(paths[0])  # warm
         results = [detector.detect(path) for path in paths]
-        print(f"{len(paths)} photos, {detector.device}, {detector.precision}, medians")
+        runtime = detector.networks.runtime
+        print(f"{len(paths)} photos, {runtime.device}, {runtime.precision}, medians")
     for stage in STAGES:
         print(f"{stage:<12}{statistics.median(r.seconds[stage] for r in results):>9.3f} s")
     print(f"{'total':<12}{statistics.median(sum(r.seconds.values()) for r in results):>9.3f} s")

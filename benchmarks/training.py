@@ -32,8 +32,8 @@ from detector.training.image_cache import ImageCache
 from detector.training.labelled_regions import pool_regions
 from detector.training.objective import classification_loss
 from detector.training.region_batches import RegionBatches
+from detector.training.region_sampler import Sampler
 from detector.training.regions import NEW_LAYERS, build_network
-from detector.training.sampling import Sampler
 from detector.training.settings import RegionTraining
 from detector.training.start import Training, TrainingOptions, start_training
 from proposals import SelectiveSearch

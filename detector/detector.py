@@ -18,6 +18,7 @@ from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
 from detector.errors import SettingsError
 from detector.fingerprint import fingerprint
+from detector.image_types import ClassifiedImage, PreprocessedImage, ProposedImage
 from detector.images import Source
 from detector.networks import Networks
 from detector.preprocessing import Preprocessor
@@ -27,7 +28,6 @@ from detector.regions.nms import select_detections
 from detector.results import FailedResult, Result
 from detector.runtime import BackendName, Runtime
 from detector.settings import Settings
-from detector.stages import ClassifiedImage, PreprocessedImage, ProposedImage
 from proposals.merge import merge
 
 

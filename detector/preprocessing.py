@@ -17,9 +17,9 @@ import numpy as np
 from detector.common.object_storage import StoredFile
 from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
+from detector.image_types import FailedImage, PreprocessedImage
 from detector.images import Source, load, read
 from detector.settings import Settings
-from detector.stages import FailedImage, PreprocessedImage
 from proposals import METHODS, Image, Proposals
 
 OUT_OF_MEMORY = (MemoryError, cv2.error)

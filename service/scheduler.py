@@ -18,8 +18,8 @@ from http import HTTPStatus
 from typing import Generic, NamedTuple, TypeVar
 
 from detector.detector import Detector
+from detector.image_types import ClassifiedImage, PreprocessedImage, ProposedImage
 from detector.results import Result
-from detector.stages import ClassifiedImage, PreprocessedImage, ProposedImage
 from proposals import Proposals
 from service.metrics import Metrics
 from service.problems import Problem, closing_problem

@@ -15,8 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 from detector.batch.workers import default_workers, prepare_worker
 from detector.errors import LostWorker
+from detector.image_types import PreprocessedImage
 from detector.preprocessing import OUT_OF_MEMORY, Preprocessor
-from detector.stages import PreprocessedImage
 from service.memory import return_freed_images
 from service.metrics import Metrics
 

@@ -15,7 +15,7 @@ from detector import Detector
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Architecture, MultiBoxRecipe
 from detector.bundles.pack import pack
-from detector.models.layers import multibox_shapes
+from detector.models.multibox import multibox_shapes
 from tests.support.data import DATA, needs
 from tests.support.images import paint, scene
 from tests.support.tiny_bundle import RECIPE, random_weights, write_tiny_weights
@@ -29,7 +29,7 @@ class OptionalModule(pytest.Module):
 
     def _getobj(self) -> object:
         try:
-            return super()._getobj()
+            return super()._getobj()  # type: ignore[no-untyped-call]
         except self.CollectError as error:
             for package in OPTIONAL:
                 if f"No module named '{package}" in str(error) and find_spec(package) is None:

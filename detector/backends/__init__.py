@@ -99,7 +99,7 @@ def make_classifier(
         ranges = activation_ranges if runtime.precision == "int8" else None
         return OpenVINOBackend(weights, architecture, runtime.float_precision, ranges)
 
-    from detector.models.googlenet import make_googlenet
+    from detector.models.torch_googlenet import make_googlenet
 
     network = make_googlenet(weights, architecture, crop_size)
     if runtime.on_gpu:
@@ -127,7 +127,7 @@ def make_multibox(
 
         return OpenVINOMultiBox(weights, recipe, views, runtime.float_precision)
     from detector.backends.pytorch import PyTorchMultiBox
-    from detector.models.multibox_network import make_multibox_network
+    from detector.models.torch_multibox import make_multibox_network
 
     network = make_multibox_network(weights, recipe)
     return PyTorchMultiBox(network, recipe.normalisation, runtime.device, runtime.float_precision)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from detector.backends.pytorch import probabilities
 from detector.bundles.manifest import Warp
-from detector.models.googlenet import GoogLeNet
+from detector.models.torch_googlenet import GoogLeNet
 from detector.regions.crops import Pixels
 from detector.regions.gpu_crops import cut, summed_area_table
 from detector.runtime import FloatPrecision

@@ -16,12 +16,10 @@ from numpy.typing import NDArray
 from openvino import opset14 as ops
 
 from detector.bundles.manifest import Architecture, MultiBoxRecipe
-from detector.models.layers import (
+from detector.models.googlenet import (
     BATCHNORM_EPSILON,
     LRN_ALPHA,
     LRN_SIZE,
-    SHARED_SAMPLES,
-    SHARED_WINDOW,
     ConvolutionLayer,
     DepthwiseLayer,
     InceptionLayer,
@@ -29,9 +27,9 @@ from detector.models.layers import (
     NormLayer,
     PoolLayer,
     feature_map_sides,
-    head_convolutions,
     trunk_layers,
 )
+from detector.models.multibox import SHARED_SAMPLES, SHARED_WINDOW, head_convolutions
 from detector.models.quantization import (
     LARGEST_ACTIVATION,
     LARGEST_WEIGHT,

@@ -10,8 +10,8 @@ from torch import Tensor
 from detector.backends import ProcessorCrops
 from detector.bundles.manifest import Normalisation
 from detector.common.cpu import available_cores
-from detector.models.googlenet import GoogLeNet
-from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.torch_googlenet import GoogLeNet
+from detector.models.torch_multibox import MultiBoxNetwork
 from detector.regions.crops import normalise
 from detector.runtime import FloatPrecision
 

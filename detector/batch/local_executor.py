@@ -18,9 +18,9 @@ from detector.batch.workers import AHEAD, Task, preprocess_ahead
 from detector.errors import LostWorker
 from detector.fingerprint import proposals_file_fingerprint
 from detector.formats.records import Header
+from detector.image_types import FailedImage, PreprocessedImage, ProposedImage
 from detector.preprocessing import OUT_OF_MEMORY
 from detector.results import FailedResult
-from detector.stages import FailedImage, PreprocessedImage, ProposedImage
 
 if TYPE_CHECKING:
     from detector.detector import Detector

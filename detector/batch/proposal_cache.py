@@ -21,10 +21,10 @@ from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError
 from detector.formats.proposals import from_json, to_json
 from detector.formats.records import Failure
+from detector.image_types import FailedImage
 from detector.images import read
 from detector.preprocessing import Preprocessor
 from detector.settings import ProposalSettings, Settings
-from detector.stages import FailedImage
 from proposals import Proposals
 
 

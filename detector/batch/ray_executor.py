@@ -26,10 +26,10 @@ from detector.detector import Detector, check_classes, load_networks, resolve_ru
 from detector.errors import LostWorker, SettingsError, WorkerError, install_hint
 from detector.fingerprint import fingerprint, proposals_file_fingerprint
 from detector.formats.records import Header
+from detector.image_types import FailedImage
 from detector.preprocessing import Preprocessor, use_one_opencv_thread
 from detector.runtime import BackendName
 from detector.settings import Settings
-from detector.stages import FailedImage
 
 try:
     import ray

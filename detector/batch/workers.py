@@ -19,8 +19,8 @@ from typing import NamedTuple
 from detector.common.cpu import available_cores
 from detector.common.object_storage import StoredFile
 from detector.errors import LostWorker, WorkerError
+from detector.image_types import FailedImage, PreprocessedImage
 from detector.preprocessing import Preprocessor, use_one_opencv_thread
-from detector.stages import FailedImage, PreprocessedImage
 
 AHEAD = 2
 """Number of images that may wait for the networks, besides one in each worker. It bounds the

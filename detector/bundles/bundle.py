@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from detector.bundles.manifest import BundledMultiBox, Manifest, Member
 from detector.common.config import describe_error, validate
 from detector.errors import BundleError
-from detector.models.layers import classifier_shapes, convolutions, multibox_shapes
+from detector.models.googlenet import classifier_shapes, convolutions
+from detector.models.multibox import multibox_shapes
 from detector.models.weights import Weights, check_weights, read_weights
 from detector.settings import Settings
 

@@ -30,11 +30,17 @@ INTERRUPTED = 130
 
 EXTRA_OF_PACKAGE = {
     "boto3": "ray",
+    "fastapi": "serve",
+    "prometheus_client": "serve",
     "pyarrow": "ray",
     "ray": "ray",
+    "python_multipart": "serve",
     "scipy": "train",
     "selectivesearch": "baselines",
+    "starlette": "serve",
+    "swagger_ui_bundle": "serve",
     "torch": "torch",
+    "uvicorn": "serve",
 }
 """The extra that installs each optional package."""
 

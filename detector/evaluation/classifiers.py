@@ -8,7 +8,7 @@ from pathlib import Path
 from detector.backends import Backend, make_classifier
 from detector.bundles.manifest import Architecture
 from detector.evaluation.classification import CROP_SIZE
-from detector.models.layers import classifier_shapes
+from detector.models.googlenet import classifier_shapes
 from detector.models.weights import check_weights, read_weights
 from detector.runtime import Runtime
 

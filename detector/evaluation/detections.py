@@ -22,7 +22,7 @@ class Detections(NamedTuple):
     classes: Sequence[str] | None = None
     """The classes that the detector knows, if the file lists them."""
     missing: int | None = None
-    """Number of images that the file does not mention, if it lists images without detections too."""
+    """Number of images that the file does not mention, if it lists those without detections."""
 
 
 def read(path: Path, truth: GroundTruth) -> Detections:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from detector.errors import BundleError
-from detector.models.layers import Shapes
+from detector.models.googlenet import Shapes
 
 Weights = dict[str, NDArray[Any]]
 """Tensors by their names: float32, and integers for BatchNorm's counts."""

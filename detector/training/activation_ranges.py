@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from detector.models.googlenet import Convolution, GoogLeNet
+from detector.models.torch_googlenet import Convolution, GoogLeNet
 
 
 @torch.inference_mode()

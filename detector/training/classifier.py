@@ -15,8 +15,8 @@ from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import find_labelled
 from detector.formats.records import Failure
 from detector.images import load
-from detector.models.googlenet import GoogLeNet
-from detector.models.modules import load_weights
+from detector.models.torch_googlenet import GoogLeNet
+from detector.models.torch_weights import load_weights
 from detector.models.weights import read_weights
 from detector.training.data_set import find_usable
 from detector.training.export import AUXILIARY_HEADS, describe_run, describe_start, export

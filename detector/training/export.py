@@ -15,8 +15,8 @@ from detector import __version__
 from detector.bundles.model_card import WEIGHTS
 from detector.common.atomic_io import atomic_write
 from detector.common.cpu import available_cores
-from detector.models.googlenet import GoogLeNet, Trunk
-from detector.models.modules import as_shipped, weights_of
+from detector.models.torch_googlenet import GoogLeNet, Trunk
+from detector.models.torch_weights import as_shipped, weights_of
 from detector.models.weights import Weights
 from detector.training.start import Training
 

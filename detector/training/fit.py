@@ -22,7 +22,7 @@ from detector.common.atomic_io import encode
 from detector.common.prefetcher import Prefetcher
 from detector.common.progress import Progress
 from detector.errors import TrainingError
-from detector.models.googlenet import Trunk
+from detector.models.torch_googlenet import Trunk
 from detector.training.checkpoint import (
     CHECKPOINT,
     LOG,

@@ -20,8 +20,8 @@ from detector.bundles.model_card import MULTIBOX
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
 from detector.formats.records import Failure
-from detector.models.modules import load_weights
-from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.torch_multibox import MultiBoxNetwork
+from detector.models.torch_weights import load_weights
 from detector.models.weights import read_weights
 from detector.training.checks import check_boxes
 from detector.training.data_set import DataSets

@@ -25,7 +25,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
 
-from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.torch_multibox import MultiBoxNetwork
 from detector.training.settings import ALPHA, MultiBoxTraining
 from proposals.types import Boxes
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
-from detector.models.googlenet import GoogLeNet
+from detector.models.torch_googlenet import GoogLeNet
 from detector.training.settings import ClassifierOptimisation
 
 

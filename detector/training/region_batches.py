@@ -13,7 +13,7 @@ from detector.training.batch_crops import cut_batch
 from detector.training.image_cache import ImageCache
 from detector.training.labelled_regions import LabelledRegions
 from detector.training.objective import LabelledCrops
-from detector.training.sampling import Sampler
+from detector.training.region_sampler import Sampler
 from detector.training.settings import RegionAugmentation, RegionTraining
 from detector.training.start import Training
 

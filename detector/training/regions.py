@@ -21,9 +21,9 @@ from detector.bundles.model_card import MEMBER
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import SettingsError, TrainingError
 from detector.formats.records import Failure
-from detector.models.googlenet import GoogLeNet
-from detector.models.modules import as_shipped, load_weights
 from detector.models.quantization import ActivationRanges
+from detector.models.torch_googlenet import GoogLeNet
+from detector.models.torch_weights import as_shipped, load_weights
 from detector.models.weights import read_weights
 from detector.runtime import BackendName
 from detector.training.activation_ranges import measure_activation_ranges
@@ -35,7 +35,7 @@ from detector.training.image_cache import ImageCache
 from detector.training.labelled_regions import pool_regions
 from detector.training.objective import classification_loss
 from detector.training.region_batches import RegionBatches
-from detector.training.sampling import Sampler
+from detector.training.region_sampler import Sampler
 from detector.training.settings import RegionTraining
 from detector.training.start import Training, TrainingOptions, start_training
 from detector.training.validation import DetectionValidator

@@ -26,15 +26,15 @@ from detector.evaluation import voc
 from detector.evaluation.classification import centre_crop, evaluate
 from detector.evaluation.detections import from_entries
 from detector.formats.records import Entry
+from detector.image_types import ProposedImage
 from detector.images import load
-from detector.models.googlenet import GoogLeNet
-from detector.models.modules import as_shipped, weights_of
-from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.torch_googlenet import GoogLeNet
+from detector.models.torch_multibox import MultiBoxNetwork
+from detector.models.torch_weights import as_shipped, weights_of
 from detector.models.weights import half_precision
 from detector.networks import Networks
 from detector.runtime import BackendName, Runtime
 from detector.settings import Settings
-from detector.stages import ProposedImage
 from detector.training.export import shipped_weights
 from detector.training.settings import (
     ClassifierTraining,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -131,3 +132,12 @@ def test_fractions_stay_exact(numerator: int, extra: int) -> None:
     context = Fraction(numerator, 2 * numerator + extra)  # below a half
     warp = Warp(context=context)
     assert Warp.model_validate_json(warp.model_dump_json()).context == context
+
+
+def test_the_default_preset_shows_every_setting_with_its_default() -> None:
+    text = (configs() / "default.toml").read_text(encoding="utf-8")
+    shown = [
+        line.removeprefix("# ") for line in text.splitlines() if re.match(r"# [\[\w]+.*[\]=]", line)
+    ]
+    lines = [line for line in Settings().to_toml().splitlines() if line]
+    assert [line for line in shown if line in lines] == lines

@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from detector.detector import Detector
+from detector.image_types import PreprocessedImage
 from detector.networks import Networks
 from detector.regions.ensemble import Regions
 from detector.runtime import Runtime
 from detector.settings import Settings
-from detector.stages import PreprocessedImage
 from proposals import Image, Proposals
 from service.metrics import Metrics
 from service.problems import Problem

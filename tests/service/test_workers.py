@@ -14,9 +14,9 @@ from PIL import Image as PillowImage
 
 import service.workers
 from detector.errors import LostWorker, TruncatedImage
+from detector.image_types import PreprocessedImage
 from detector.preprocessing import Preprocessor
 from detector.settings import Settings
-from detector.stages import PreprocessedImage
 from service.metrics import Metrics
 from service.workers import Workers
 from tests.support.images import scene

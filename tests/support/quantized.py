@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detector.models.googlenet import Convolution, GoogLeNet
 from detector.models.quantization import LARGEST_ACTIVATION, LARGEST_WEIGHT, ActivationRanges
+from detector.models.torch_googlenet import Convolution, GoogLeNet
 from detector.training.activation_ranges import named_convolutions
 
 

@@ -10,11 +10,11 @@ from safetensors.numpy import save_file
 
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Member, Recipe
-from detector.models.layers import Shapes, classifier_shapes
+from detector.models.googlenet import Shapes, classifier_shapes
 from detector.models.weights import Weights
 
 if TYPE_CHECKING:
-    from detector.models.googlenet import GoogLeNet
+    from detector.models.torch_googlenet import GoogLeNet
 
 RECIPE = Recipe.model_validate(
     {
@@ -65,7 +65,7 @@ def write_tiny_weights(folder: Path) -> list[Path]:
 
 def load_network(bundle: Bundle, member: Member) -> GoogLeNet:
     """A member's network in PyTorch."""
-    from detector.models.googlenet import make_googlenet
+    from detector.models.torch_googlenet import make_googlenet
 
     weights = bundle.classifier_weights(member)
     return make_googlenet(weights, member.architecture, member.warp.crop_size)

@@ -74,7 +74,8 @@ def write(
         "recall_by_number": curves.recall_by_number(rankings, score.images),
         "recall_by_iou": curves.recall_by_iou(truth, plain),
         "mistakes": {
-            kind: {"count": analysis.counts[kind], "cost": analysis.costs[kind]} for kind in mistakes.KINDS
+            kind: {"count": analysis.counts[kind], "cost": analysis.costs[kind]}
+            for kind in mistakes.KINDS
         },
         "calibration": [asdict(item) for item in bins] if bins else None,
         "calibration_error": curves.calibration_error(bins) if bins else None,

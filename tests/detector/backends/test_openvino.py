@@ -12,10 +12,11 @@ from detector.backends.openvino import OpenVINOBackend, OpenVINOMultiBox
 from detector.backends.pytorch import PyTorchMultiBox
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Architecture, MultiBoxRecipe
-from detector.models.googlenet import GoogLeNet
-from detector.models.layers import classifier_shapes, multibox_shapes
-from detector.models.modules import weights_of
-from detector.models.multibox_network import MultiBoxNetwork
+from detector.models.googlenet import classifier_shapes
+from detector.models.multibox import multibox_shapes
+from detector.models.torch_googlenet import GoogLeNet
+from detector.models.torch_multibox import MultiBoxNetwork
+from detector.models.torch_weights import weights_of
 from detector.models.weights import check_weights
 from detector.runtime import FloatPrecision
 from tests.support.tiny_bundle import load_network

@@ -22,10 +22,10 @@ from detector.bundles.bundle import Bundle
 from detector.commands.run import command
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
+from detector.image_types import PreprocessedImage, ProposedImage
 from detector.results import Result
 from detector.runtime import Runtime
 from detector.settings import Settings
-from detector.stages import PreprocessedImage, ProposedImage
 from tests.support.progress import reporting_to
 
 ROOT = Path(__file__).parents[3]

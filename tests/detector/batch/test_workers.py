@@ -13,9 +13,9 @@ from detector.batch import workers as local
 from detector.batch.workers import Task, default_workers, preprocess_ahead
 from detector.common.object_storage import StoredFile
 from detector.errors import LostWorker, NotAnImage, WorkerError
+from detector.image_types import FailedImage, PreprocessedImage
 from detector.preprocessing import Preprocessor
 from detector.settings import Settings
-from detector.stages import FailedImage, PreprocessedImage
 from proposals import Proposals
 
 

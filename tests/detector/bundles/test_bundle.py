@@ -11,7 +11,7 @@ import pytest
 
 from detector.bundles.bundle import Bundle, find_bundle
 from detector.errors import BundleError, SettingsError
-from detector.models.layers import convolutions
+from detector.models.googlenet import convolutions
 from tests.support.tiny_bundle import load_network
 
 

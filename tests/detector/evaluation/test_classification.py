@@ -164,7 +164,7 @@ def test_bvlc_weights_classify_imagenet(
     """60 of the 500 photos; docs/results.md has all: 68.0 and 87.8 %."""
     from detector.backends.pytorch import PyTorchBackend
     from detector.bundles.manifest import Architecture
-    from detector.models.googlenet import make_googlenet
+    from detector.models.torch_googlenet import make_googlenet
     from detector.models.weights import read_weights
 
     network = make_googlenet(read_weights(bvlc_weights), Architecture(), 224)

@@ -11,9 +11,9 @@ from detector.backends import make_classifier
 from detector.bundles.bundle import Bundle
 from detector.common.cpu import has_int8
 from detector.errors import SettingsError
-from detector.models.googlenet import Convolution
-from detector.models.layers import ConvolutionLayer
-from detector.models.modules import weights_of
+from detector.models.googlenet import ConvolutionLayer
+from detector.models.torch_googlenet import Convolution
+from detector.models.torch_weights import weights_of
 from detector.runtime import Runtime
 from detector.training.activation_ranges import measure_activation_ranges
 from tests.support.quantized import QuantizedConvolution, quantize

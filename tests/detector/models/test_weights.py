@@ -10,8 +10,8 @@ from safetensors.numpy import save_file
 
 from detector.bundles.manifest import Architecture
 from detector.errors import BundleError
-from detector.models.googlenet import GoogLeNet
-from detector.models.modules import as_shipped, load_weights, weights_of
+from detector.models.torch_googlenet import GoogLeNet
+from detector.models.torch_weights import as_shipped, load_weights, weights_of
 from detector.models.weights import half_precision, read_weights, translate_names
 
 NET = Architecture(width=0.25, normalisation="batchnorm")

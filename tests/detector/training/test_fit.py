@@ -15,7 +15,7 @@ from torch import Tensor
 from detector.bundles.manifest import Architecture
 from detector.common.progress import no_progress
 from detector.errors import BundleError, SettingsError, TrainingError
-from detector.models.googlenet import GoogLeNet
+from detector.models.torch_googlenet import GoogLeNet
 from detector.runtime import Runtime
 from detector.training.checkpoint import CHECKPOINT, LOG
 from detector.training.fit import Loop

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from detector.bundles.manifest import Architecture
-from detector.models.googlenet import GoogLeNet
+from detector.models.torch_googlenet import GoogLeNet
 from detector.training.objective import LabelledCrops, classification_loss
 from detector.training.settings import ClassifierOptimisation
 

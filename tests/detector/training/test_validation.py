@@ -12,7 +12,7 @@ from detector.batch.proposal_cache import CachedImage, cache_path, gather_propos
 from detector.bundles.manifest import Architecture
 from detector.datasets import coco
 from detector.images import load
-from detector.models.googlenet import GoogLeNet
+from detector.models.torch_googlenet import GoogLeNet
 from detector.runtime import Runtime
 from detector.training import validation
 from detector.training.parallel import Group

@@ -6,7 +6,7 @@ import torch
 
 from detector.backends.pytorch import PyTorchMultiBox
 from detector.bundles.manifest import Architecture, MultiBoxRecipe, Normalisation
-from detector.models.multibox_network import OBJECTS, MultiBoxNetwork
+from detector.models.torch_multibox import OBJECTS, MultiBoxNetwork
 
 CPU = "cpu"
 PRIORS = np.array([[0, 0, 0.5, 0.5], [0.25, 0.25, 1, 1], [0.1, 0.2, 0.3, 0.4]], np.float32)

@@ -8,7 +8,7 @@ import pytest
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
 from detector.training.labelled_regions import pool_regions
-from detector.training.sampling import Sampler
+from detector.training.region_sampler import Sampler
 from detector.training.settings import Sampling
 from proposals.types import Boxes
 

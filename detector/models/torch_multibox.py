@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detector.bundles.manifest import MultiBoxRecipe
-from detector.models.googlenet import Convolution, Trunk, initialise
-from detector.models.layers import (
+from detector.models.multibox import (
     SHARED_SAMPLES,
     SHARED_WINDOW,
     head_convolutions,
     multibox_shapes,
 )
+from detector.models.torch_googlenet import Convolution, Trunk, initialise
 from detector.models.weights import Weights
 from proposals.types import Boxes
 

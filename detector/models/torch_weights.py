@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from detector.models.googlenet import Trunk
+from detector.models.torch_googlenet import Trunk
 from detector.models.weights import Weights, check_weights, half_precision
 
 Network = TypeVar("Network", bound=Trunk)

@@ -14,14 +14,14 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from detector.bundles.manifest import Architecture
-from detector.models.googlenet import (
+from detector.models.googlenet import classifier_shapes, feature_map_sides
+from detector.models.torch_googlenet import (
     Convolution,
     GoogLeNet,
     LocalResponseNorm,
     Trunk,
 )
-from detector.models.layers import classifier_shapes, feature_map_sides
-from detector.models.modules import load_weights, weights_of
+from detector.models.torch_weights import load_weights, weights_of
 from detector.models.weights import translate_names
 
 TORCHVISION = Architecture(variant="torchvision", normalisation="batchnorm")
