@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--cascade", type=float, nargs="+", default=[], help="thresholds")
     parser.add_argument("--precision", default="auto", choices=("auto", *get_args(Precision)))
     arguments = parser.parse_args()
+
     bundle = Bundle.load(arguments.bundle)
     runtime = Runtime.resolve(
         device="cpu",
@@ -74,10 +75,12 @@ def main() -> None:
         batch_size=32,
         quantized=bundle.has_activation_ranges,
     )
+
     whole = coco.read(arguments.coco)
     truth = GroundTruth(whole.classes, whole.images[: arguments.count])
     file = ProposalsFile(arguments.proposals)
     boxes = {i.file: file.get(i.file, i.width, i.height).boxes for i in truth.images}
+
     passes: list[Mapping[str, Probabilities]] = []
     for member in bundle.manifest.members[: arguments.members]:
         one = Pass(bundle, member, arguments.images, arguments.cache, runtime)
@@ -87,6 +90,7 @@ def main() -> None:
                 found[image.file] = one(image, boxes[image.file])
                 progress(number, number)
         passes.append(found)
+
     print(runtime.precision)
     print_table(truth, boxes, bundle.manifest.classes, passes, arguments.cascade)
     print_disagreement(passes)
@@ -170,10 +174,12 @@ def print_table(
         rules[f"mean of {size}"] = partial(mean, last=size)
     if count > 1:
         rules[f"maximum of {count}"] = lambda stack, boxes: stack.max(axis=0)
+
     asked: dict[str, list[NDArray[np.float32]]] = {}
     for threshold in thresholds:
         seen = asked[name := f"cascade {threshold:g}"] = []
         rules[name] = partial(cascaded, cascade=Cascade(threshold, NMS_IOU), asked=seen)
+
     scored = {}
     for name, combine in rules.items():
         together = {f: combine(np.stack([one[f] for one in passes]), b) for f, b in boxes.items()}
@@ -181,6 +187,7 @@ def print_table(
     best = max(list(scored)[:count], key=lambda name: scored[name][0].mean_ap or 0.0)
     draws = mean_ap_draws([ranked for _, ranked in scored.values()], len(truth.images), area)
     place = list(scored).index(best)
+
     print(f"{len(truth.images)} photos, {np.mean([len(b) for b in boxes.values()]):.0f} boxes each")
     print(f"{'':<24}{'mAP':>8}{'11-point':>10}   95 % interval     over the best member")
     for number, (name, (result, _)) in enumerate(scored.items()):

@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--bundle", default="voc20")
     parser.add_argument("--preset", default="fast")
     arguments = parser.parse_args()
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make(folder, arguments.count)

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--skip-coco", action="store_true", help="ours alone")
     parser.add_argument("--coco", type=Path, help=argparse.SUPPRESS)  # the child's own call
     arguments = parser.parse_args()
+
     if arguments.coco:
         by_pycocotools(arguments.devkit, arguments.coco)
         return
@@ -122,7 +123,8 @@ def by_pycocotools(devkit: Path, file: Path) -> None:
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
         evaluation.params.iouThrs = np.array([0.5])
-        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.areaRng = [[0, 1e10]]
+        evaluation.params.areaRngLbl = ["all"]
         evaluation.evaluate()
         evaluation.accumulate()
         seconds = time.perf_counter() - start

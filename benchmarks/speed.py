@@ -49,7 +49,7 @@ from proposals.baselines import random_boxes
 
 BATCH = 32
 SECONDS = 3.0
-"""Of each measurement of a rate."""
+"""Duration of each measurement of a rate."""
 
 FLOAT32_BOUND = 1e-3
 BFLOAT16_BOUND = 0.05
@@ -131,6 +131,7 @@ def regions(arguments: argparse.Namespace) -> Iterator[Claim]:
     native = Runtime.resolve(device="cpu", backend="openvino")
     integers = Runtime.resolve(device="cpu", backend="openvino", quantized=True)
     runtimes = {runtime.precision: runtime for runtime in (native, integers)}
+
     for size in sorted({224, first.warp.crop_size}, reverse=True):
         warp = first.warp.model_copy(update={"crop_size": size})
         crops = cut(pixels, random_boxes(pixels.shape[1], pixels.shape[0], BATCH, rng), warp)
@@ -334,7 +335,7 @@ def hold(reference: NDArray[np.float32], found: NDArray[np.float32], bound: floa
 
 @contextmanager
 def many(files: Sequence[Path], count: int) -> Iterator[Path]:
-    """A folder with so many photos, by links to those that there are."""
+    """Make a folder with `count` links to the files, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         for number, file in zip(range(count), itertools.cycle(files), strict=False):
             Path(folder, f"{number:05}{file.suffix}").symlink_to(file.resolve())

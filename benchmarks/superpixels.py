@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="the folder of photos")
     parser.add_argument("--count", type=int, default=50, help="photos, from the first on")
     arguments = parser.parse_args()
+
     images = coco.read(arguments.coco).images[: arguments.count]
     modes: tuple[Superpixels, ...] = ("rcnn", "doubled")
     counts = dict.fromkeys(modes, 0)
