@@ -4,7 +4,7 @@ import httpx2
 
 from detector.bundles.bundle import Bundle
 from service.app import create_app
-from tests.service.conftest import serving
+from tests.support.serving import serving
 
 
 def test_other_paths_and_methods(client: httpx2.Client) -> None:

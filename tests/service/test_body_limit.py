@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from detector.bundles.bundle import Bundle
-from tests.service.conftest import Running, serving
 from tests.service.test_workers import SLOW
+from tests.support.serving import Running, serving
 
 LIMIT = 10_000
 

@@ -9,7 +9,7 @@ from detector.bundles.bundle import Bundle
 from detector.errors import FormatError
 from service.keys import Keys, read_keys
 from service.problems import Problem
-from tests.service.conftest import serving
+from tests.support.serving import serving
 
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 

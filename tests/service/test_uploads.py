@@ -20,8 +20,8 @@ from PIL import Image as PillowImage
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from detector.bundles.bundle import Bundle
-from tests.service.conftest import Running, serving
 from tests.support.images import scene
+from tests.support.serving import Running, serving
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 FINE = {200, 400, 408, 413, 415, 422, 503, 504}

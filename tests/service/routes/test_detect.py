@@ -15,8 +15,8 @@ from detector.bundles.bundle import Bundle
 from detector.drawing import draw
 from proposals import Image
 from service.problems import MEDIA_TYPE
-from tests.service.conftest import Running, metric, serving
 from tests.support.images import scene
+from tests.support.serving import Running, metric, serving
 
 JPEG = {"content-type": "image/jpeg"}
 PNG_WANTED = JPEG | {"accept": "image/png"}

@@ -20,8 +20,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from detector.bundles.bundle import Bundle
-from tests.service.conftest import Running, serving
 from tests.support.images import scene
+from tests.support.serving import Running, serving
 
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")

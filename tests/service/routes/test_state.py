@@ -4,8 +4,8 @@ import re
 
 import httpx2
 
-from tests.service.conftest import metric
 from tests.service.routes.test_detect import JPEG, encoded
+from tests.support.serving import metric
 
 
 def test_state(client: httpx2.Client) -> None:
