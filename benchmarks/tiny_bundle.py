@@ -1,4 +1,4 @@
-"""The test suite's bundle of small random networks, for loads that are not about detection.
+"""Pack the test suite's bundle of small random networks, for loads where detections do not matter.
 
 python -m benchmarks.tiny_bundle OUT
 """
