@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,13 +39,18 @@ sys.exit(f"{module} changes {changed}" if changed else 0)
 
 LIBRARIES = ("cv2", "openvino", "torch")
 
+SET_BY_COMMANDS = {"OMP_WAIT_POLICY", "RAY_BACKEND_LOG_LEVEL", "RAY_USAGE_STATS_ENABLED"}
+"""Variables that other tests may have set in this process, by calling commands."""
+
 
 def check(module: str, *libraries: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {key: os.environ[key] for key in os.environ.keys() - SET_BY_COMMANDS}
     return subprocess.run(
         [sys.executable, "-c", CHECK, module, *libraries],
         capture_output=True,
         text=True,
         cwd=folder,
+        env=environment,
     )
 
 
