@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from detector.common.atomic_io import encode
+from detector.common.json_files import encode
 from detector.errors import FormatError, SettingsError
 
 START = b'{"fingerprint": '

@@ -14,8 +14,8 @@ import PIL
 
 from detector.batch.journal import Journal
 from detector.batch.workers import Task, preprocess_ahead
-from detector.common.atomic_io import encode
 from detector.common.cpu import available_cores
+from detector.common.json_files import encode
 from detector.common.progress import Progress, ShowProgress, no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError

@@ -16,7 +16,8 @@ from detector.batch.inputs import Input
 from detector.batch.journal import Journal
 from detector.batch.outputs import Outputs, drawing_path, journal_path
 from detector.batch.workers import Task
-from detector.common.atomic_io import atomic_write, encode
+from detector.common.atomic_io import atomic_write
+from detector.common.json_files import encode
 from detector.common.object_storage import StoredFile
 from detector.common.progress import Progress, ShowProgress, no_progress
 from detector.drawing import draw, is_drawing_of, save

@@ -1,18 +1,15 @@
-"""Files that are written whole or not at all, and JSON."""
+"""Files that are written whole or not at all."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
 import io
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
-
-from detector.errors import FormatError
+from typing import TYPE_CHECKING, BinaryIO
 
 if TYPE_CHECKING:
     from _csv import Writer
@@ -48,25 +45,3 @@ def atomic_csv(path: Path, columns: Iterable[str]) -> Iterator[Writer]:
         table.writerow(columns)
         yield table
         text.detach()
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        FormatError: The file is missing or is not JSON.
-    """
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(path, f"not JSON: {error}") from error
-
-
-def encode(value: Any) -> bytes:
-    """Encode a value as one line of UTF-8 JSON.
-
-    Bytes of file names that are not UTF-8 become JSON escapes, which read back unchanged.
-    """
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace")

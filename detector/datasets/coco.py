@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from detector.common.atomic_io import read_json
+from detector.common.json_files import read_json
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
 

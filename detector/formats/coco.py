@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from detector.common.atomic_io import atomic_write, encode, read_json
+from detector.common.atomic_io import atomic_write
+from detector.common.json_files import encode, read_json
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from detector.common.atomic_io import encode
+from detector.common.json_files import encode
 from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import find_labelled
 from detector.formats.records import Failure

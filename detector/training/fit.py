@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from detector.common.atomic_io import encode
+from detector.common.json_files import encode
 from detector.common.prefetcher import Prefetcher
 from detector.common.progress import Progress
 from detector.errors import TrainingError

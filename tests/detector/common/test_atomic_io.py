@@ -1,24 +1,10 @@
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from detector.common.atomic_io import atomic_write, encode
-
-FILE_NAMES = st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
-"""Any that a Unix system can have, those that are not UTF-8 too."""
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | FILE_NAMES | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(FILE_NAMES | st.text(), inner),
-    max_leaves=10,
-)
+from detector.common.atomic_io import atomic_write
 
 
 @pytest.mark.parametrize("content", [b"", b"new"], ids=["empty", "some bytes"])
@@ -66,19 +52,3 @@ def test_a_folder_of_that_name_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError), atomic_write(folder) as file:
         file.write(b"new")
     assert list(tmp_path.iterdir()) == [folder]
-
-
-@given(JSON)
-@example("")
-@example("two\nlines\r\n")
-@example(os.fsdecode(b"caf\xe9 \\udce9 \xc3\xa9.jpg"))
-@settings(max_examples=50)
-def test_encoded_values_are_a_line_of_utf_8_and_read_back_to_the_same(value: Any) -> None:
-    line = encode(value)
-    assert b"\n" not in line
-    assert b"\r" not in line
-    assert json.loads(line.decode("utf-8")) == value
-
-
-def test_what_is_utf_8_stays_legible() -> None:
-    assert encode({"file": "фото é.jpg"}) == '{"file": "фото é.jpg"}'.encode()

@@ -93,7 +93,7 @@ def test_images_and_their_objects_keep_the_order_of_the_file(tmp_path: Path) -> 
     [
         pytest.param(b"", "not JSON", id="empty"),
         pytest.param(b"{", "not JSON", id="cut off"),
-        pytest.param(b'"caf\xe9"', "not JSON", id="not UTF-8"),
+        pytest.param(b'"caf\xe9"', "is not UTF-8 text", id="not UTF-8"),
         pytest.param([], 'needs a list "images"', id="a list of results"),
         pytest.param({"images": []}, 'needs a list "annotations"', id="no annotations"),
         pytest.param(EMPTY | {"categories": {}}, 'needs a list "categories"', id="classes by name"),

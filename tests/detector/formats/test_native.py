@@ -165,7 +165,7 @@ def file_json(**changes: Any) -> dict[str, Any]:
     [
         pytest.param(b"", "not JSON", id="empty"),
         pytest.param(b"{", "not JSON", id="cut off"),
-        pytest.param(b'"caf\xe9"', "not JSON", id="not UTF-8"),
+        pytest.param(b'"caf\xe9"', "is not UTF-8 text", id="not UTF-8"),
         pytest.param([], "must be an object", id="a list"),
         pytest.param({"images": []}, "must be an object", id="no format"),
         pytest.param(file_json(format="detections/2"), "must be an object", id="another version"),

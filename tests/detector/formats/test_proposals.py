@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detector.common.atomic_io import encode
+from detector.common.json_files import encode
 from detector.errors import FormatError, MissingProposals
 from detector.formats.proposals import ProposalsFile, from_json, to_json
 from proposals import Proposals

@@ -1,0 +1,77 @@
+"""Text that people and other programs wrote, read without waiting and without guessing."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+from pathlib import Path
+
+from detector.errors import FormatError
+
+_ENCODING_OF_MARK = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it starts with
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+"""Byte order marks, and what they say of the rest."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file or a pipe that a program has open.
+
+    A device is refused, because it may have no end. A named pipe that nobody writes to is empty,
+    because opening it must not wait for a writer that never comes.
+
+    Raises:
+        FormatError: The file is missing, may not be read, or is a folder or a device.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                raise FormatError(path, "cannot be read: it is a device and should be a file")
+            os.set_blocking(descriptor, True)
+            return file.read()
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise FormatError(path, f"cannot be read: {reason}") from error
+
+
+def read_text(path: Path, *, errors: str = "strict") -> str:
+    """Read text in UTF-8, or in the encoding that its byte order mark names.
+
+    Args:
+        path: The file.
+        errors: What happens to bytes that are not text: `strict`, or another handler of codecs.
+
+    Raises:
+        FormatError: The file cannot be read, or is not text.
+    """
+    return decode_text(path, read_bytes(path), errors=errors)
+
+
+def decode_text(path: Path, data: bytes, *, errors: str = "strict") -> str:
+    """Decode the content of a file; see `read_text`."""
+    mark, encoding = next(
+        (pair for pair in _ENCODING_OF_MARK if data.startswith(pair[0])), (b"", "utf-8")
+    )
+    text = data[len(mark) :]
+    try:
+        return text.decode(encoding, errors)
+    except UnicodeDecodeError as error:
+        line = text[: error.start].count(b"\n") + 1
+        raise FormatError(path, f"is not {encoding.upper()} text: {error.reason}", line) from error
+
+
+def read_lines(path: Path, *, errors: str = "strict") -> list[str]:
+    """Read the lines of a text, without their ends; see `read_text`.
+
+    A line ends with a line feed, a carriage return or both. Other characters at which
+    `str.splitlines` cuts can be part of a file's name.
+    """
+    text = read_text(path, errors=errors).replace("\r\n", "\n").replace("\r", "\n")
+    return text.removesuffix("\n").split("\n") if text else []
