@@ -27,6 +27,12 @@ class SettingsError(DetectorError):
     code = "bad-settings"
 
 
+class OutputError(DetectorError):
+    """An output cannot be written."""
+
+    code = "unwritable-output"
+
+
 class WorkerError(DetectorError):
     """Worker processes cannot be started."""
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detector.common.object_storage import StoredFile, is_uri, list_files
-from detector.errors import FormatError, SettingsError
+from detector.common.text_files import read_lines
+from detector.errors import SettingsError
 from detector.images import SUFFIXES
 
 
@@ -46,7 +47,7 @@ def find_images(patterns: Sequence[str], *, exclude: Iterable[Path] = ()) -> lis
     if any(map(is_uri, expanded)):
         inputs = _find_in_storage(expanded)
     else:
-        inputs = _find_on_disk(expanded, {path.resolve() for path in exclude})
+        inputs = _find_on_disk(expanded, set(map(_real, exclude)))
     if not inputs:
         raise SettingsError(
             f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
@@ -60,11 +61,7 @@ def _expand_lists(patterns: Iterable[str]) -> Iterator[str]:
         if not pattern.startswith("@"):
             yield pattern
             continue
-        file = Path(pattern[1:])
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise FormatError(file, f"the list of images cannot be read: {error}") from error
+        lines = read_lines(Path(pattern[1:]))
         yield from (line.strip() for line in lines if line.strip())
 
 
@@ -80,13 +77,14 @@ def _find_on_disk(patterns: Sequence[str], excluded: set[Path]) -> list[Input]:
     for pattern in patterns:
         root = _root_folder(pattern)
         roots.append(root)
-        if root.resolve() in excluded and not Path(pattern).is_file():
+        if _real(root) in excluded and not Path(pattern).is_file():
             raise SettingsError(f"{pattern}: drawings would be written among the images there")
 
         # A folder is excluded from the searches of its parents, but not if it was named itself.
-        excluded_inside = {folder for folder in excluded if root.resolve() in folder.parents}
+        excluded_inside = {folder for folder in excluded if _real(root) in folder.parents}
         for path in _match(pattern):
-            if not excluded_inside.intersection([path.resolve(), *path.resolve().parents]):
+            real = _real(path)
+            if not excluded_inside.intersection([real, *real.parents]):
                 files += _walk(path, excluded_inside) if path.is_dir() else [path]
 
     common_parent = os.path.commonpath([os.path.abspath(root) for root in roots])
@@ -159,10 +157,15 @@ def _walk(folder: Path, excluded: set[Path]) -> Iterator[Path]:
 def _is_searched(folder: Path, excluded: set[Path]) -> bool:
     """Return whether a search enters a folder."""
     is_hidden = folder.name.startswith(".")
-    return not is_hidden and folder.resolve() not in excluded and not _is_loop(folder)
+    return not is_hidden and _real(folder) not in excluded and not _is_loop(folder)
 
 
 def _is_loop(folder: Path) -> bool:
     """Return whether a folder is a link to one that it is in."""
     parents = folder.absolute().parents
-    return folder.is_symlink() and folder.resolve() in {parent.resolve() for parent in parents}
+    return folder.is_symlink() and _real(folder) in set(map(_real, parents))
+
+
+def _real(path: Path) -> Path:
+    """Return a path without links. `Path.resolve` raises an error for a link to itself."""
+    return Path(os.path.realpath(path))

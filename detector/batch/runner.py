@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from detector.batch.executor import DetectedImage, Executor, Finished
@@ -16,7 +17,7 @@ from detector.batch.inputs import Input
 from detector.batch.journal import Journal
 from detector.batch.outputs import Outputs, drawing_path, journal_path
 from detector.batch.workers import Task
-from detector.common.atomic_io import atomic_write
+from detector.common.atomic_io import atomic_write, is_stream
 from detector.common.json_files import encode
 from detector.common.object_storage import StoredFile
 from detector.common.progress import Progress, ShowProgress, no_progress
@@ -91,24 +92,33 @@ def run(
     started = time.perf_counter()
     names = [name for name, _ in inputs]
     ids = image_list or ImageList.from_files(names)
-    outputs.check(inputs)
     FORMATS[outputs.format].check(names, executor.header.classes, ids)
+    outputs.check(inputs, executor.header.classes)
 
     summary = Summary(images=len(inputs))
     with ExitStack() as stack:
         journals = [
-            stack.enter_context(Journal(journal_path(path)))
+            stack.enter_context(Journal(_journal_path(path, stack)))
             for path in (outputs.path, outputs.proposals)
             if path is not None
         ]
         for journal in journals:  # after all are locked: none is emptied before all are ours
             journal.begin(executor.fingerprint, overwrite=overwrite)
+        outputs.remove_partial_files()
 
         with show_progress(len(inputs), "image") as progress:
             _compute(executor, inputs, outputs, journals, summary, progress)
             _render(executor, inputs, outputs, journals, summary, ids)
     summary.wall_seconds = time.perf_counter() - started
     return summary
+
+
+def _journal_path(output: Path, stack: ExitStack) -> Path:
+    """Return where the journal of an output is; a stream has a temporary one."""
+    if not is_stream(output):
+        return journal_path(output)
+    folder = TemporaryDirectory(prefix="detector-run-")
+    return Path(stack.enter_context(folder), "journal")
 
 
 def _compute(

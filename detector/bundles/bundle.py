@@ -27,6 +27,7 @@ DEFAULT = "voc20"
 """Name of the bundle that is used if none is given."""
 
 MANIFEST = "bundle.json"
+MODEL_CARD = "MODEL_CARD.md"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ class Bundle:
             raise BundleError(file, describe_error(error, Manifest)) from error
         validate(Settings, manifest.settings, f"{file}: settings")
         return cls(directory, manifest, hashlib.sha256(data).hexdigest())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the bundle."""
+        networks = (*self.manifest.members, self.manifest.multibox)
+        weights = [network.file for network in networks if network is not None]
+        return tuple(self.directory / name for name in (MANIFEST, MODEL_CARD, *weights))
 
     @property
     def has_activation_ranges(self) -> bool:

@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from detector.batch.inputs import Input
+from detector.batch.outputs import Outputs, journal_path
 from detector.bundles.bundle import Bundle
 from detector.commands import tables
 from detector.commands.options import (
@@ -27,7 +28,8 @@ from detector.commands.options import (
     progress_bars,
     read_settings,
 )
-from detector.common.atomic_io import atomic_write
+from detector.common.atomic_io import atomic_write, is_standard_output, is_stream
+from detector.common.output_checks import check_outputs
 from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
@@ -157,11 +159,9 @@ def _benchmark(arguments: argparse.Namespace) -> Benchmark:
 
 
 def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
-    path: Path | None = arguments.detections
-    failures: Sequence[Failure] = ()
-    if path is None:
-        path = arguments.out or Path(f"{benchmark.name}.dets.json")
-        failures = _detect(arguments, benchmark, path)
+    path: Path = arguments.detections or arguments.out or Path(f"{benchmark.name}.dets.json")
+    _check_outputs(arguments, _inputs(arguments, benchmark), out=path)
+    failures = () if arguments.detections else _detect(arguments, benchmark, path)
 
     detections = benchmark.read(path)
     score, ranked = benchmark.evaluate(detections)
@@ -191,7 +191,7 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     print_failures(failures)
     if inverted := score.figures.get("inverted_boxes"):
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
-    if not arguments.quiet:
+    if _prints_tables(arguments):
         tables.print_score(score, shared_first=arguments.shared_classes)
         if detections.missing:
             print(f"{detections.missing} images are not in {path}")
@@ -202,10 +202,50 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     return SOME_FAILED if failures else DONE
 
 
+def _inputs(arguments: argparse.Namespace, benchmark: Benchmark) -> Iterator[Path]:
+    """Yield the files and folders that an evaluation on a ground truth reads."""
+    yield from benchmark.sources
+    for given in (arguments.detections, arguments.compare):
+        if given is not None:
+            yield from given.glob("*.txt") if given.is_dir() else [given]
+    if arguments.proposals and arguments.proposals not in METHODS:
+        yield Path(arguments.proposals)
+    folder = arguments.images or benchmark.photos
+    if folder is not None:
+        yield from (folder / image.file for image in benchmark.truth.images)
+    if arguments.detections is None:
+        yield from Bundle.load(arguments.bundle).files
+
+
+def _check_outputs(
+    arguments: argparse.Namespace, inputs: Iterable[Path], out: Path | None = None
+) -> None:
+    """Check that all outputs can be written and replace nothing that is read.
+
+    Args:
+        arguments: The options of the command.
+        inputs: Files and folders that the command reads, besides those of its options.
+        out: The detections that it makes or, if it scores given ones, reads.
+    """
+    outputs: list[tuple[str, Path]] = []
+    if out is not None and arguments.detections is None:
+        if is_stream(out):
+            raise SettingsError(f"--out {out}: must be a file, because it is read for the scores")
+        outputs += [("--out", out), ("the journal of --out", journal_path(out))]
+    if arguments.json:
+        outputs.append(("--json", arguments.json))
+    if arguments.report:
+        from detector.evaluation import report
+
+        report.check_folder(arguments.report)
+        outputs += [("--report", arguments.report / name) for name in report.FILES]
+    config = [arguments.config] if arguments.config else []
+    check_outputs(outputs, [*inputs, *config])
+
+
 def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> Sequence[Failure]:
     """Detect in the images of the ground truth, and return those that could not be used."""
     from detector.batch.local_executor import LocalExecutor
-    from detector.batch.outputs import Outputs
     from detector.batch.runner import run
 
     folder = _image_folder(arguments, benchmark)
@@ -216,7 +256,7 @@ def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> S
         summary = run(
             LocalExecutor(detector, workers=arguments.workers),
             inputs,
-            Outputs(out, protected=(arguments.coco,) if arguments.coco else ()),
+            Outputs(out),
             overwrite=arguments.overwrite,
             show_progress=progress_bars(quiet=arguments.quiet),
         )
@@ -224,6 +264,7 @@ def _detect(arguments: argparse.Namespace, benchmark: Benchmark, out: Path) -> S
 
 
 def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> int:
+    _check_outputs(arguments, _inputs(arguments, benchmark))
     proposed = _propose(arguments, benchmark)
     print_failures(proposed.failures)
     if not proposed.images:
@@ -233,7 +274,7 @@ def _evaluate_proposals(arguments: argparse.Namespace, benchmark: Benchmark) -> 
     with show_progress(len(proposed.images), "image") as progress:
         qualities = proposals.evaluate(proposed.images, proposed.seconds, progress)
     _write_json(arguments, proposals.to_json(qualities, len(proposed.images)))
-    if not arguments.quiet:
+    if _prints_tables(arguments):
         tables.print_proposals(qualities, len(proposed.images))
     return SOME_FAILED if proposed.failures else DONE
 
@@ -284,6 +325,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
 
     labels = read_labels(arguments.labels)
     images = find_labelled(arguments.classification, labels)
+    _check_outputs(arguments, [arguments.labels, *files, *(path for path, _ in images)])
     settings = Settings.read(config=arguments.config, assignments=arguments.assignments)
     runtime = Runtime.resolve(
         device=arguments.device,
@@ -300,7 +342,7 @@ def _evaluate_classification(arguments: argparse.Namespace) -> int:
         "rows": [asdict(row) for row in rows],
     }
     _write_json(arguments, content)
-    if not arguments.quiet:
+    if _prints_tables(arguments):
         tables.print_classification(rows, len(images), runtime.precision)
     return DONE
 
@@ -316,6 +358,11 @@ def _image_folder(arguments: argparse.Namespace, benchmark: Benchmark) -> Path:
 
 def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
     return read_settings(arguments, bundle, scoring=True)
+
+
+def _prints_tables(arguments: argparse.Namespace) -> bool:
+    """Return whether tables go to standard output. They do not if the JSON goes there."""
+    return not arguments.quiet and not (arguments.json and is_standard_output(arguments.json))
 
 
 def _write_json(arguments: argparse.Namespace, content: Any) -> None:

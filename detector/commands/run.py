@@ -50,7 +50,12 @@ def _parser() -> argparse.ArgumentParser:
 
     # Input and output.
     add("--images", nargs="+", metavar="PATH", default=[], help="folder, file, glob or @list.txt")
-    add("--out", type=Path, metavar="FILE", help="detections; FILE.journal keeps what is finished")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="detections, or - for standard output; FILE.journal keeps what is finished",
+    )
     add("--format", choices=tuple(FORMATS), default="native", help="voc and yolo make a folder")
     add("--image-list", type=Path, metavar="FILE", help="annotation JSON or val.txt: images' ids")
     drawn = f"images with boxes of score {MINIMUM_SCORE} and more"
@@ -85,7 +90,7 @@ def _run(arguments: argparse.Namespace) -> int:
     drawings = [arguments.visualize] if arguments.visualize else []
     inputs = find_images(arguments.images, exclude=drawings)
     image_list = ImageList.read(arguments.image_list) if arguments.image_list else None
-    outputs = _outputs(arguments)
+    outputs = _outputs(arguments, bundle)
 
     from detector.batch.runner import run
 
@@ -102,9 +107,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return SOME_FAILED if summary.failures else DONE
 
 
-def _outputs(arguments: argparse.Namespace) -> Outputs:
+def _outputs(arguments: argparse.Namespace, bundle: Bundle) -> Outputs:
     lists = [Path(pattern[1:]) for pattern in arguments.images if pattern.startswith("@")]
-    files = [arguments.image_list, arguments.proposals_in, arguments.config, *lists]
+    options = [arguments.image_list, arguments.proposals_in, arguments.config]
+    files = [*options, *lists, *bundle.files]
     return Outputs(
         arguments.out,
         arguments.format,

@@ -103,6 +103,17 @@ def read(root: Path, split: str) -> GroundTruth:
     return _read_tree(root, dict.fromkeys(annotation_xml.read_names(file)))
 
 
+def source_folders(root: Path | None, devkit: Path | None) -> tuple[Path, ...]:
+    """Return the folders that hold what was given, so that no output belongs there.
+
+    Args:
+        root: Folder of the tree.
+        devkit: Folder of the kit; by default `devkit` in the tree.
+    """
+    tree = [root / name for name in ("Annotations", "Data", "ImageSets")] if root else []
+    return (*tree, (devkit or (root or Path()) / "devkit") / "data")
+
+
 def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> Validation:
     """Read the validation set as the official evaluation defines it.
 

@@ -10,6 +10,9 @@ from detector.datasets.ground_truth import GroundTruth
 IMAGE_FOLDER = "JPEGImages"
 """Folder of the images in the tree."""
 
+ANNOTATION_FOLDER = "Annotations"
+"""Folder of the annotations in the tree."""
+
 LIST_FOLDER = "ImageSets/Main"
 """Folder of the lists of images in the tree."""
 
@@ -38,7 +41,7 @@ def read(root: Path, split: str) -> GroundTruth:
         FormatError: A file is missing or wrong.
     """
     annotations = [
-        annotation_xml.read(root / "Annotations" / f"{name}.xml", first_pixel=1)
+        annotation_xml.read(root / ANNOTATION_FOLDER / f"{name}.xml", first_pixel=1)
         for name in annotation_xml.read_names(root / LIST_FOLDER / f"{split}.txt")
     ]
 
@@ -48,6 +51,11 @@ def read(root: Path, split: str) -> GroundTruth:
 
     images = (annotation.to_image(_file_name(annotation), labels) for annotation in annotations)
     return GroundTruth({name: label + 1 for name, label in labels.items()}, tuple(images))
+
+
+def source_folders(root: Path) -> tuple[Path, ...]:
+    """Return the folders of a tree that hold what was given, so that no output belongs there."""
+    return tuple(root / name for name in (ANNOTATION_FOLDER, IMAGE_FOLDER, "ImageSets"))
 
 
 def _file_name(annotation: annotation_xml.Annotation) -> str:

@@ -39,6 +39,7 @@ class Benchmark:
         plain: Returns ground truth and detections for the analysis of mistakes: only what counts by
             the rule, in the coordinates of the ground truth.
         ap: The average precision of a ranking by the rule.
+        sources: Files and folders that the ground truth is read from.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Benchmark:
     evaluate: Callable[[Detections], tuple[Score, tuple[Ranking, ...]]]
     plain: Callable[[Found], tuple[GroundTruth, Found]]
     ap: AveragePrecision
+    sources: tuple[Path, ...]
 
 
 def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None) -> Benchmark:
@@ -76,6 +78,7 @@ def ilsvrc_det(split: ilsvrc_data.Split, root: Path | None, devkit: Path | None)
         evaluate,
         lambda found: ilsvrc.plain(truth, found, validation.blacklist),
         area,
+        ilsvrc_data.source_folders(root, devkit),
     )
 
 
@@ -86,7 +89,8 @@ def voc_tree(year: int, root: Path, split: str) -> Benchmark:
         FormatError: A file is missing or wrong. The message names it.
     """
     truth = voc_data.read(root, split)
-    return _by_vocs_rule(f"voc{year}_{split}", truth, root / voc_data.IMAGE_FOLDER, year)
+    photos = root / voc_data.IMAGE_FOLDER
+    return _by_vocs_rule(f"voc{year}_{split}", truth, photos, year, voc_data.source_folders(root))
 
 
 def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
@@ -99,7 +103,7 @@ def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
     truth = coco_data.make_ground_truth(path, content)
     folder = photos or path.with_suffix("")
     if rule != "coco":
-        return _by_vocs_rule(path.stem, truth, folder, int(rule.removeprefix("voc")))
+        return _by_vocs_rule(path.stem, truth, folder, int(rule.removeprefix("voc")), (path,))
     coco.check(path, content)
     return Benchmark(
         path.stem,
@@ -109,10 +113,13 @@ def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
         lambda detections: coco.evaluate(truth, content, detections.found),
         lambda found: (truth, found),
         hundred_and_one_points,
+        (path,),
     )
 
 
-def _by_vocs_rule(name: str, truth: GroundTruth, photos: Path, year: int) -> Benchmark:
+def _by_vocs_rule(
+    name: str, truth: GroundTruth, photos: Path, year: int, sources: tuple[Path, ...]
+) -> Benchmark:
     return Benchmark(
         name,
         truth,
@@ -123,4 +130,5 @@ def _by_vocs_rule(name: str, truth: GroundTruth, photos: Path, year: int) -> Ben
         ),
         lambda found: (truth, found),
         area,
+        sources,
     )

@@ -44,6 +44,11 @@ class Format(NamedTuple):
     """
     is_folder: bool = False
     """Whether `write` makes a folder of files instead of one file."""
+    files: Callable[[Iterable[str], Sequence[str]], Iterable[Path]] = lambda *_: ()
+    """Return the paths of all files of such a folder, inside it.
+
+    It takes the names of the images and the names of the classes.
+    """
     image_file: Callable[[str], Path | None] = lambda _: None
     """Return the path, inside such a folder, of the file that describes only this image.
 
@@ -55,9 +60,11 @@ class Format(NamedTuple):
 FORMATS: Mapping[str, Format] = {
     "native": Format(native.write),
     "coco": Format(coco.write, coco.check),
-    "voc": Format(voc.write, voc.check, is_folder=True),
+    "voc": Format(voc.write, voc.check, is_folder=True, files=voc.files),
     "ilsvrc": Format(ilsvrc.write, ilsvrc.check),
-    "yolo": Format(yolo.write, yolo.check, is_folder=True, image_file=yolo.image_file),
+    "yolo": Format(
+        yolo.write, yolo.check, is_folder=True, files=yolo.files, image_file=yolo.image_file
+    ),
     "csv": Format(table.write),
 }
 """Formats by their names in `detector-run --format`."""

@@ -19,6 +19,16 @@ PREFIX = "comp4_det_test_"
 """Start of the file names; "comp4" is VOC's detection task with any training data."""
 
 
+def files(images: Iterable[str], classes: Sequence[str]) -> list[Path]:
+    """Return the paths of the files that `write` makes, relative to the output folder."""
+    return [class_file(name) for name in classes]
+
+
+def class_file(name: str) -> Path:
+    """Return the path of a class's file, relative to the output folder."""
+    return Path(f"{PREFIX}{name}.txt")
+
+
 def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
     """Check that each image has a name of its own, without spaces.
 
@@ -44,7 +54,7 @@ def write(
     """
     with ExitStack() as stack:
         files = {
-            name: stack.enter_context(atomic_write(path / f"{PREFIX}{name}.txt"))
+            name: stack.enter_context(atomic_write(path / class_file(name)))
             for name in header.classes
         }
         for record in records:

@@ -19,6 +19,11 @@ CLASSES = "classes.txt"
 """Name of the file with the names of the classes, one in a line."""
 
 
+def files(images: Iterable[str], classes: Sequence[str]) -> list[Path]:
+    """Return the paths of the files that `write` makes, relative to the output folder."""
+    return [Path(CLASSES), *map(image_file, images)]
+
+
 def image_file(image: str) -> Path:
     """Return the path of an image's text file, relative to the output folder."""
     return Path(image).with_suffix(".txt")

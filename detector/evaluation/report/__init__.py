@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Any
 import jinja2
 
 from detector.common.atomic_io import atomic_csv, atomic_write
+from detector.common.text_files import read_bytes
+from detector.errors import FormatError, SettingsError
 from detector.evaluation import mistakes
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import Comparison, interval, mean_ap_draws
@@ -27,6 +30,35 @@ from detector.evaluation.report.pictures import FOUND, OBJECT, Gallery, Mistake,
 from detector.evaluation.score import Ranking, Score
 
 PAGE = "index.html"
+
+FILES = (PAGE, "report.json", "classes.csv", "mistakes.csv")
+"""Names of the files of a report."""
+
+GENERATOR = b'<meta name="generator" content="detector-eval">'
+"""Part of each page, by which an earlier report is known."""
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is new, has no file of a report's name, or holds an earlier report.
+
+    Raises:
+        SettingsError: It is a file, or it holds files that are not a report's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise SettingsError(f"--report {folder}: is a file, but must be a folder")
+    taken = [name for name in FILES if os.path.lexists(folder / name)]
+    if taken and not _is_report(folder / PAGE):
+        raise SettingsError(
+            f"--report {folder}: {taken[0]} there is not part of a report: name a new folder"
+        )
+
+
+def _is_report(page: Path) -> bool:
+    """Return whether a file is the page of a report."""
+    try:
+        return GENERATOR in read_bytes(page)
+    except FormatError:
+        return False
 
 
 def write(

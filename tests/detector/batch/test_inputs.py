@@ -122,5 +122,5 @@ def test_patterns_without_images_are_refused(tree: Path, pattern: str, message: 
 
 
 def test_missing_lists_are_refused(tree: Path) -> None:
-    with pytest.raises(FormatError, match=r"absent.txt: the list of images cannot be read"):
+    with pytest.raises(FormatError, match=r"absent.txt: cannot be read: No such file"):
         find_images([f"@{tree / 'absent.txt'}"])

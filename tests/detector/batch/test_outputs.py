@@ -23,13 +23,17 @@ def inputs(photos: Path, monkeypatch: pytest.MonkeyPatch) -> list[Input]:
 
 OUT = Path("dets.json")
 
+CLASSES = ("cat", "dog")
+
 
 @pytest.mark.parametrize(
     ("outputs", "message"),
     [
         pytest.param(Outputs(Path()), "--out .: must name a file or folder", id="no name"),
         pytest.param(
-            Outputs(Path("photos/a.png")), "--out photos/a.png: would overwrite that", id="an image"
+            Outputs(Path("photos/a.png")),
+            "--out photos/a.png: would overwrite a file",
+            id="an image",
         ),
         pytest.param(Outputs(OUT, stats=OUT), "--stats dets.json: is --out already", id="twice"),
         pytest.param(
@@ -63,7 +67,7 @@ OUT = Path("dets.json")
         ),
         pytest.param(
             Outputs(Path("x/../a_file"), protected=(Path("a_file"),)),
-            "--out x/../a_file: would overwrite a file that the run reads",
+            "--out x/../a_file: would overwrite a file that the command reads",
             id="a file that is read",
         ),
         pytest.param(
@@ -73,7 +77,7 @@ OUT = Path("dets.json")
         ),
         pytest.param(
             Outputs(OUT, drawings=Path("photos")),
-            "photos: would overwrite",
+            "--visualize photos/e.jpg: would overwrite",
             id="photos",
         ),
     ],
@@ -81,7 +85,7 @@ OUT = Path("dets.json")
 def test_bad_outputs_are_refused(inputs: list[Input], outputs: Outputs, message: str) -> None:
     Path("photos", "e.jpg").touch()
     with pytest.raises(SettingsError, match=message):
-        outputs.check(find_images(["photos"]))
+        outputs.check(find_images(["photos"]), CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -97,13 +101,13 @@ def test_bad_outputs_are_refused(inputs: list[Input], outputs: Outputs, message:
     ],
 )
 def test_good_outputs_are_accepted(inputs: list[Input], outputs: Outputs) -> None:
-    outputs.check(inputs)
+    outputs.check(inputs, CLASSES)
 
 
 def test_two_images_with_the_same_drawing_are_refused(tmp_path: Path) -> None:
     inputs = [Input(name, tmp_path / name) for name in ("a.png", "a.png.jpg")]
     with pytest.raises(SettingsError, match=r"a.png.jpg would be the drawing of both a.png and a"):
-        Outputs(tmp_path / "d.json", drawings=tmp_path / "p").check(inputs)
+        Outputs(tmp_path / "d.json", drawings=tmp_path / "p").check(inputs, CLASSES)
 
 
 def test_each_image_has_a_drawing_of_its_own() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from detector.common.atomic_io import atomic_write
+from detector.errors import OutputError
 
 
 @pytest.mark.parametrize("content", [b"", b"new"], ids=["empty", "some bytes"])
@@ -49,6 +50,6 @@ def test_an_incomplete_file_leaves_no_trace(
 def test_a_folder_of_that_name_is_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
-    with pytest.raises(IsADirectoryError), atomic_write(folder) as file:
+    with pytest.raises(OutputError), atomic_write(folder) as file:
         file.write(b"new")
     assert list(tmp_path.iterdir()) == [folder]
