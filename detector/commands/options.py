@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import logging
 import os
 import sys
@@ -14,6 +13,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from detector import __version__
 from detector.bundles.bundle import Bundle
+from detector.commands.process import (
+    INTERRUPTED,
+    Interruption,
+    drop_unwritable_output,
+    prepare_streams,
+)
 from detector.commands.progress_bar import ProgressBar
 from detector.common.progress import ShowProgress
 from detector.errors import DetectorError, install_hint
@@ -26,7 +31,6 @@ if TYPE_CHECKING:
 DONE = 0
 SOME_FAILED = 1
 WRONG_CALL = 2
-INTERRUPTED = 130
 
 EXTRA_OF_PACKAGE = {
     "boto3": "ray",
@@ -159,10 +163,13 @@ def positive_integer(text: str) -> int:
 def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command and return its exit code; an error becomes one line on stderr."""
     _set_up_process()
+    interruption = Interruption()
+    interruption.install()
     try:
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
     except BrokenPipeError:  # the reader has gone, as in `detector-bundle show | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return WRONG_CALL
     except (DetectorError, OSError, KeyboardInterrupt, ModuleNotFoundError) as error:
         if arguments.debug:
@@ -171,10 +178,20 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
             message = ": ".join(filter(None, ("interrupted", arguments.how_to_continue)))
             print(message, file=sys.stderr)
             return INTERRUPTED
-        if isinstance(error, ModuleNotFoundError):
-            error = _missing_package(error, arguments.extra)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_describe(error, arguments)}", file=sys.stderr)
         return WRONG_CALL
+    finally:
+        interruption.uninstall()
+        drop_unwritable_output()
+
+
+def _describe(error: Exception, arguments: argparse.Namespace) -> str:
+    """Return the line that an error becomes."""
+    if isinstance(error, ModuleNotFoundError):
+        error = _missing_package(error, arguments.extra)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorError:
@@ -195,10 +212,8 @@ def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorE
 
 
 def _set_up_process() -> None:
+    prepare_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    for stream in (sys.stdout, sys.stderr):  # names of files need not be UTF-8
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
     # PyTorch's waiting threads sleep instead of spinning, because worker processes need the same
     # cores. It has an effect only before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

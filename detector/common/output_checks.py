@@ -56,6 +56,12 @@ def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path]) -
                 _check_folder(option, path, place.parent, input_folders)
                 writable_folders.add(place.parent)
 
+    for folder in writable_folders:
+        for parent in (folder, *folder.parents):
+            if os.fspath(parent) in option_of_path:
+                option = option_of_path[os.fspath(parent)]
+                raise SettingsError(f"{option} {parent}: is the folder of another output")
+
 
 def _check_kind(option: str, path: Path, place: Path) -> None:
     """Check that a path names a file, or nothing yet.

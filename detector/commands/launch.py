@@ -1,0 +1,43 @@
+"""The entry points of the commands.
+
+Importing a command takes most of a second. An entry point prepares the process first, so that
+Ctrl-C at any moment ends it without a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from detector.commands.process import INTERRUPTED, Interruption, prepare_streams
+
+
+def detector_bundle() -> int:
+    """Run `detector-bundle` and return its exit code."""
+    return _launch("detector.commands.bundle")
+
+
+def detector_eval() -> int:
+    """Run `detector-eval` and return its exit code."""
+    return _launch("detector.commands.eval")
+
+
+def detector_run() -> int:
+    """Run `detector-run` and return its exit code."""
+    return _launch("detector.commands.run")
+
+
+def detector_train() -> int:
+    """Run `detector-train` and return its exit code."""
+    return _launch("detector.commands.train")
+
+
+def _launch(module: str) -> int:
+    """Import the module of a command and run it."""
+    prepare_streams()
+    Interruption().install()
+    try:
+        return int(importlib.import_module(module).command())
+    except KeyboardInterrupt:  # while it was being imported: nothing was begun
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
