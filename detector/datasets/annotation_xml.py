@@ -11,11 +11,15 @@ from xml.parsers import expat
 
 import numpy as np
 
+from detector.common.text_files import read_bytes, read_lines
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
 """Elements of `<bndbox>`, in the order of a box."""
+
+LARGEST_NUMBER = 1e6
+"""Largest number of pixels in a box or an image's side. It is more than any image has."""
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels, 0-based, with x2 and y2 exclusive."""
@@ -89,6 +93,8 @@ def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotatio
     try:
         width = int(_read_number(root, "size/width"))
         height = int(_read_number(root, "size/height"))
+        if width < 0 or height < 0:
+            raise ValueError(f"<size> is {width} x {height}: sides must not be negative")
     except ValueError as error:
         raise FormatError(path, str(error)) from error
 
@@ -116,21 +122,16 @@ def read_names(path: Path) -> list[str]:
     Raises:
         FormatError: The list cannot be read or is empty.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(path, f"the list of images cannot be read: {error}") from error
-    names = [line.split()[0] for line in lines if line.strip()]
+    names = [line.split()[0] for line in read_lines(path) if line.strip()]
     if not names:
         raise FormatError(path, "lists no image")
     return names
 
 
 def _parse(path: Path) -> ElementTree.Element:
+    data = read_bytes(path)
     try:
-        return ElementTree.parse(path).getroot()
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+        return ElementTree.fromstring(data)
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         # The parser raises ValueError and LookupError for encodings that it does not know.
         raise FormatError(path, f"not XML: {error}") from error
@@ -145,8 +146,10 @@ def _read_object(element: ElementTree.Element, position: int, first_pixel: int) 
     name = _read_text(element, "name")
     x1, y1, x2, y2 = (_read_number(element, f"bndbox/{edge}") for edge in EDGES)
     box = (x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1)
-    difficult = element.findtext("difficult", "0").strip() == "1"
-    return AnnotatedObject(position, name, box, difficult)
+    difficult = element.findtext("difficult", "").strip() or "0"
+    if difficult not in ("0", "1"):
+        raise ValueError(f"<difficult> is {difficult!r}, but must be 0 or 1")
+    return AnnotatedObject(position, name, box, difficult == "1")
 
 
 def _read_text(element: ElementTree.Element, path: str) -> str:
@@ -172,8 +175,8 @@ def _read_number(element: ElementTree.Element, path: str) -> float:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"<{path.replace('/', '><')}> is {text!r}, not a number")
+    if not abs(number) <= LARGEST_NUMBER:  # false for NaN as well
+        raise ValueError(f"<{path.replace('/', '><')}> is {text[:40]!r}, not a number of pixels")
     return number
 
 
@@ -190,5 +193,5 @@ def _object_error(path: Path, position: int, message: str) -> FormatError:
 
     parser = expat.ParserCreate()
     parser.StartElementHandler = add_line
-    parser.Parse(path.read_bytes(), True)
+    parser.Parse(read_bytes(path), True)
     return FormatError(path, f"object {position + 1}: {message}", lines[position])

@@ -6,8 +6,8 @@ in another way.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Container
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from detector.common.json_files import read_json
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
 
+LARGEST_NUMBER = 1e6
+"""Largest number of pixels in a box or an image's side. It is more than any image has."""
+
 
 def read(path: Path) -> GroundTruth:
     """Read the ground truth of an annotation file.
@@ -24,7 +27,7 @@ def read(path: Path) -> GroundTruth:
     Raises:
         FormatError: The file cannot be read, or an item is wrong; the error names the first one.
     """
-    return make_ground_truth(path, read_content(path))
+    return make_ground_truth(read_content(path))
 
 
 def read_content(path: Path) -> dict[str, Any]:
@@ -38,37 +41,27 @@ def read_content(path: Path) -> dict[str, Any]:
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')
 
-    try:
-        category_names = {item["id"]: item["name"] for item in content["categories"]}
-        image_ids = {item["id"] for item in content["images"]}
-        distinct_names = set(category_names.values())
-        sorted(category_names)  # raises TypeError if the ids cannot be ordered
-    except (KeyError, TypeError) as error:
-        raise FormatError(
-            path, f"each image needs an id, each category an id and a name ({error!r})"
-        ) from error
+    for key, check in (("images", _check_image), ("categories", _check_category)):
+        for index, item in enumerate(content[key]):
+            _check(path, f"{key}[{index}]", check, item)
+    _check_distinct(path, "categories", content["categories"], ("id", "name"))
+    _check_distinct(path, "images", content["images"], ("id", "file_name"))
 
-    if not len(distinct_names) == len(category_names) == len(content["categories"]):
-        raise FormatError(path, "two categories have the same id or name")
-    if len(image_ids) != len(content["images"]):
-        raise FormatError(path, "two images have the same id")
+    image_ids = {item["id"] for item in content["images"]}
+    category_ids = {item["id"] for item in content["categories"]}
     for index, item in enumerate(content["annotations"]):
-        _check_annotation(path, index, item, image_ids, category_names)
+        location = f"annotations[{index}]"
+        _check(path, location, _check_annotation, item)
+        for key, known in (("image_id", image_ids), ("category_id", category_ids)):
+            if item[key] not in known:
+                raise FormatError(path, f"{location}: unknown {key} {item[key]}")
     return dict(content)
 
 
-def make_ground_truth(path: Path, content: dict[str, Any]) -> GroundTruth:
+def make_ground_truth(content: dict[str, Any]) -> GroundTruth:
     """Make the ground truth of JSON that `read_content` has returned.
 
-    Args:
-        path: The annotation file, for errors.
-        content: Its JSON.
-
-    Returns:
-        The ground truth. Classes are sorted by id; images and their objects keep their order.
-
-    Raises:
-        FormatError: An image lacks its name or size.
+    Classes are sorted by id; images and their objects keep their order.
     """
     categories = sorted((item["id"], item["name"]) for item in content["categories"])
     labels = {category_id: label for label, (category_id, _) in enumerate(categories)}
@@ -77,61 +70,147 @@ def make_ground_truth(path: Path, content: dict[str, Any]) -> GroundTruth:
     for item in content["annotations"]:
         annotations[item["image_id"]].append(item)
 
-    images = [
-        _make_image(path, item, annotations[item["id"]], labels) for item in content["images"]
-    ]
+    images = [_make_image(item, annotations[item["id"]], labels) for item in content["images"]]
     return GroundTruth({name: category_id for category_id, name in categories}, tuple(images))
 
 
-def _check_annotation(
-    path: Path, index: int, item: Any, image_ids: Container[Any], category_ids: Container[Any]
-) -> None:
-    location = f"annotations[{index}]"
+def flag(item: Mapping[str, Any], key: str) -> bool:
+    """Return a flag of an annotation, which is 0 or 1; without it, or if it is null, it is 0.
+
+    Raises:
+        ValueError: It is something else, such as a text.
+    """
+    value = item.get(key)
+    if value is None:
+        return False
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return bool(value)
+    raise ValueError(f"{key} is {_short(value)}, but must be the number 0 or 1")
+
+
+def area(item: Mapping[str, Any]) -> float:
+    """Return the area of an annotation; without it, or if it is null, that of its box.
+
+    Raises:
+        ValueError: It is not a number from 0 on.
+    """
+    value = item.get("area")
+    if value is None:
+        return float(item["bbox"][2] * item["bbox"][3])
+    if not _is_number(value) or not 0 <= value <= LARGEST_NUMBER**2:
+        raise ValueError(f"area is {_short(value)}, but must be a number from 0 on")
+    return float(value)
+
+
+def _check(path: Path, location: str, check: Callable[[dict[str, Any]], None], item: Any) -> None:
+    """Check an item of a list of the file.
+
+    Raises:
+        FormatError: The item is wrong.
+    """
+    if not isinstance(item, dict):
+        raise FormatError(path, f"{location}: must be an object, not {_short(item)}")
     try:
-        if item["image_id"] not in image_ids:
-            raise FormatError(path, f"{location}: unknown image_id {item['image_id']}")
-        if item["category_id"] not in category_ids:
-            raise FormatError(path, f"{location}: unknown category_id {item['category_id']}")
-        x, y, width, height = map(float, item["bbox"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FormatError(
-            path,
-            f"{location}: needs image_id, category_id and bbox [x, y, width, height] ({error!r})",
-        ) from error
-    if not (width > 0 and height > 0 and math.isfinite(x + y + width + height)):
-        raise FormatError(path, f"{location}: bbox {item['bbox']} must have a width and a height")
+        check(item)
+    except ValueError as error:
+        raise FormatError(path, f"{location}: {error}") from error
+
+
+def _check_image(item: dict[str, Any]) -> None:
+    _check_image_id(item, "id")
+    _check_text(item, "file_name")
+    for key in ("width", "height"):
+        value = _require(item, key)
+        if not _is_whole(value) or not 0 < value <= LARGEST_NUMBER:
+            raise ValueError(f"{key} is {_short(value)}, but must be a whole number of pixels")
+
+
+def _check_category(item: dict[str, Any]) -> None:
+    _check_category_id(item, "id")
+    _check_text(item, "name")
+
+
+def _check_annotation(item: dict[str, Any]) -> None:
+    _check_image_id(item, "image_id")
+    _check_category_id(item, "category_id")
+    box = _require(item, "bbox")
+    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+        raise ValueError(f"bbox is {_short(box)}, but must be four numbers: x, y, width, height")
+    if not all(abs(number) <= LARGEST_NUMBER for number in box):  # not NaN either
+        raise ValueError(f"bbox is {_short(box)}, but must have numbers of pixels")
+    if not (box[2] > 0 and box[3] > 0):
+        raise ValueError(f"bbox {_short(box)} must have a width and a height")
+    for key in ("difficult", "iscrowd", "ignore"):
+        flag(item, key)
+    area(item)
+
+
+def _check_image_id(item: dict[str, Any], key: str) -> None:
+    value = _require(item, key)
+    if not isinstance(value, str) and not _is_whole(value):
+        raise ValueError(f"{key} is {_short(value)}, but must be a whole number or a text")
+
+
+def _check_category_id(item: dict[str, Any], key: str) -> None:
+    value = _require(item, key)
+    if not _is_whole(value):
+        raise ValueError(f"{key} is {_short(value)}, but must be a whole number")
+
+
+def _check_text(item: dict[str, Any], key: str) -> None:
+    value = _require(item, key)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{key} is {_short(value)}, but must be a text")
+
+
+def _check_distinct(
+    path: Path, what: str, items: Sequence[dict[str, Any]], keys: Iterable[str]
+) -> None:
+    """Check that no two items of a list have the same value of a key."""
+    for key in keys:
+        seen: dict[Any, int] = {}
+        for index, item in enumerate(items):
+            first = seen.setdefault(item[key], index)
+            if first != index:
+                raise FormatError(
+                    path,
+                    f"{what}[{index}]: has the same {key} as {what}[{first}]: {_short(item[key])}",
+                )
+
+
+def _require(item: dict[str, Any], key: str) -> Any:
+    if key not in item:
+        raise ValueError(f"lacks {key}")
+    return item[key]
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _short(value: Any) -> str:
+    """Return a value as JSON writes it, cut to the length of a line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _make_image(
-    path: Path, image: dict[str, Any], annotations: list[dict[str, Any]], labels: dict[int, int]
+    image: dict[str, Any], annotations: list[dict[str, Any]], labels: dict[int, int]
 ) -> AnnotatedImage:
-    """Make an annotated image from its JSON and the JSON of its annotations.
-
-    Raises:
-        FormatError: The image lacks its name or size.
-    """
-    image_id = image["id"]
-    try:
-        file = image["file_name"]
-        width = image["width"]
-        height = image["height"]
-    except KeyError as error:
-        raise FormatError(path, f"image {image_id} lacks {error}") from error
-    if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
-        raise FormatError(
-            path, f"image {image_id}: file_name must be a string, width and height whole numbers"
-        )
-
-    boxes = np.array([list(map(float, item["bbox"])) for item in annotations], np.float32)
-    boxes = boxes.reshape(-1, 4)
+    """Make an annotated image from its JSON and the JSON of its annotations."""
+    boxes = np.array([item["bbox"] for item in annotations], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]  # width and height to x2 and y2
-    difficult = [bool(item.get("difficult") or item.get("iscrowd")) for item in annotations]
+    difficult = [flag(item, "difficult") or flag(item, "iscrowd") for item in annotations]
     return AnnotatedImage(
-        file,
-        width,
-        height,
+        image["file_name"],
+        image["width"],
+        image["height"],
         boxes,
         labels=np.array([labels[item["category_id"]] for item in annotations], np.int64),
         difficult=np.array(difficult, np.bool_),
-        image_id=image_id if isinstance(image_id, int) else None,
+        image_id=image["id"] if _is_whole(image["id"]) else None,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from detector.common.text_files import read_lines
 from detector.datasets import annotation_xml
 from detector.datasets.ground_truth import GroundTruth
+from detector.errors import FormatError
+from detector.images import SUFFIXES
 
 IMAGE_FOLDER = "JPEGImages"
 """Folder of the images in the tree."""
@@ -15,6 +18,9 @@ ANNOTATION_FOLDER = "Annotations"
 
 LIST_FOLDER = "ImageSets/Main"
 """Folder of the lists of images in the tree."""
+
+FLAGS = ("-1", "0", "1")
+"""What a list of one class says of an image: the class is absent, difficult, or present."""
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -40,16 +46,20 @@ def read(root: Path, split: str) -> GroundTruth:
     Raises:
         FormatError: A file is missing or wrong.
     """
+    names = _read_names(root, split)
     annotations = [
         annotation_xml.read(root / ANNOTATION_FOLDER / f"{name}.xml", first_pixel=1)
-        for name in annotation_xml.read_names(root / LIST_FOLDER / f"{split}.txt")
+        for name in names
     ]
 
     present = {item.name for annotation in annotations for item in annotation.objects}
     classes = CLASSES if present <= set(CLASSES) else tuple(sorted(present))
     labels = {name: label for label, name in enumerate(classes)}
 
-    images = (annotation.to_image(_file_name(annotation), labels) for annotation in annotations)
+    images = (
+        annotation.to_image(_image_name(root, name, annotation.file), labels)
+        for name, annotation in zip(names, annotations, strict=True)
+    )
     return GroundTruth({name: label + 1 for name, label in labels.items()}, tuple(images))
 
 
@@ -58,6 +68,52 @@ def source_folders(root: Path) -> tuple[Path, ...]:
     return tuple(root / name for name in (ANNOTATION_FOLDER, IMAGE_FOLDER, "ImageSets"))
 
 
-def _file_name(annotation: annotation_xml.Annotation) -> str:
-    """Return the name of an image with its suffix, which some annotations leave out."""
-    return annotation.file if Path(annotation.file).suffix else f"{annotation.file}.jpg"
+def _read_names(root: Path, split: str) -> list[str]:
+    """Return the names in a list of images, which are those of annotation files without suffix.
+
+    In VOC's lists for one class, a flag follows the name. A name may have spaces.
+
+    Raises:
+        FormatError: The list cannot be read, is empty, or names an image twice.
+    """
+    file = root / LIST_FOLDER / f"{split}.txt"
+    numbers: dict[str, int] = {}
+    for number, line in enumerate(read_lines(file), start=1):
+        name = line.strip()
+        if not name:
+            continue
+
+        *words, last = name.rsplit(maxsplit=1)
+        has_flag = bool(words) and last in FLAGS
+        if has_flag and not (root / ANNOTATION_FOLDER / f"{name}.xml").exists():
+            name = words[0]
+        if name in numbers:
+            raise FormatError(file, f"{name} is listed twice, first in {numbers[name]}", number)
+        numbers[name] = number
+
+    if not numbers:
+        raise FormatError(file, "lists no image")
+    return list(numbers)
+
+
+def _image_name(root: Path, name: str, stated: str) -> str:
+    """Return the name of the image of a list's entry, with its suffix.
+
+    VOC's images are `JPEGImages/NAME.jpg`. What annotations say is often out of date, so it counts
+    only for the suffix of an image that is not a `.jpg`, and only if there is no such file.
+
+    Args:
+        root: Folder of the tree.
+        name: The entry of the list.
+        stated: The image's name in the annotation.
+    """
+    folder = root / IMAGE_FOLDER
+    suffixes = [".jpg", *sorted(SUFFIXES), *sorted(map(str.upper, SUFFIXES))]
+    if folder.is_dir():
+        for suffix in suffixes:
+            if (folder / f"{name}{suffix}").is_file():
+                return f"{name}{suffix}"
+
+    suffix = PurePath(stated).suffix
+    is_same = PurePath(stated).stem == PurePath(name).name and suffix.lower() in SUFFIXES
+    return f"{name}{suffix if is_same else '.jpg'}"

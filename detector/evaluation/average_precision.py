@@ -48,8 +48,12 @@ def area(right: Flags, positives: int, weights: Weights | None = None) -> float:
 
 
 def eleven_points(right: Flags, positives: int, weights: Weights | None = None) -> float:
-    """Return the mean of the envelope at recalls 0, 0.1, … 1: VOC 2007 (`VOCevaldet.m`)."""
-    return _at(np.arange(11) / 10, *precision_recall(right, positives, weights))
+    """Return the mean of the envelope at recalls 0, 0.1, … 1: VOC 2007 (`VOCevaldet.m`).
+
+    The official code writes the recalls as `0:0.1:1`. Three of them are then a little more than the
+    decimal number: a recall of exactly 3/10, 6/10 or 7/10 does not reach them.
+    """
+    return _at(np.arange(11, dtype=np.float64) * 0.1, *precision_recall(right, positives, weights))
 
 
 def hundred_and_one_points(right: Flags, positives: int, weights: Weights | None = None) -> float:

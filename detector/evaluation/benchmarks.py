@@ -100,7 +100,7 @@ def coco_file(path: Path, rule: Rule, photos: Path | None) -> Benchmark:
         FormatError: The file is missing, or an item is wrong. The message names it.
     """
     content = coco_data.read_content(path)
-    truth = coco_data.make_ground_truth(path, content)
+    truth = coco_data.make_ground_truth(content)
     folder = photos or path.with_suffix("")
     if rule != "coco":
         return _by_vocs_rule(path.stem, truth, folder, int(rule.removeprefix("voc")), (path,))

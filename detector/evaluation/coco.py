@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from detector.datasets.coco import area, flag
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import FormatError
 from detector.evaluation.average_precision import hundred_and_one_points
@@ -45,7 +46,7 @@ def check(path: Path, content: Mapping[str, Any]) -> None:
         FormatError: An annotation is to be ignored without being a crowd. The message names it.
     """
     for index, item in enumerate(content["annotations"]):
-        if item.get("ignore") and not item.get("iscrowd"):
+        if flag(item, "ignore") and not flag(item, "iscrowd"):
             raise FormatError(
                 path,
                 f"annotations[{index}]: ignore is 1, which COCO's rule overlooks where iscrowd is "
@@ -104,8 +105,8 @@ def _truth(truth: GroundTruth, content: Mapping[str, Any], places: NDArray[np.in
                 "image_id": positions[item["image_id"]],
                 "category_id": labels[item["category_id"]],
                 "bbox": item["bbox"],
-                "area": item.get("area", item["bbox"][2] * item["bbox"][3]),
-                "iscrowd": int(bool(item.get("iscrowd"))),
+                "area": area(item),
+                "iscrowd": int(flag(item, "iscrowd")),
             }
             for number, item in enumerate(content["annotations"], start=1)
         ],

@@ -30,7 +30,9 @@ MATCHING = (
     "mean_ap is the exact area under the precision envelope"
 )
 RULES = {
-    2007: f"PASCAL VOC 2007: {MATCHING}, mean_ap_11point VOC 2007's own mean over eleven recalls",
+    2007: f"PASCAL VOC 2007: {MATCHING}, mean_ap_11point VOC 2007's own mean over the eleven "
+    "recalls 0:0.1:1, of which the official code's floating-point numbers for 0.3, 0.6 and 0.7 are "
+    "a little larger, so that recalls of exactly 3/10, 6/10 and 7/10 do not reach them",
     2010: f"PASCAL VOC 2010 and later: {MATCHING}",
 }
 

@@ -97,25 +97,45 @@ def test_images_and_their_objects_keep_the_order_of_the_file(tmp_path: Path) -> 
         pytest.param([], 'needs a list "images"', id="a list of results"),
         pytest.param({"images": []}, 'needs a list "annotations"', id="no annotations"),
         pytest.param(EMPTY | {"categories": {}}, 'needs a list "categories"', id="classes by name"),
-        pytest.param(truth_with("images", id=...), "each image needs an id", id="no image's id"),
+        pytest.param(truth_with("images", id=...), r"images\[0\]: lacks id", id="no image's id"),
         pytest.param(
-            truth_with("categories", name=...), r"KeyError\('name'\)", id="no class's name"
-        ),
-        pytest.param(EMPTY | {"images": [5]}, "each image needs", id="a number for an image"),
-        pytest.param(truth_with("images", id=2), "two images have the same id", id="one id twice"),
-        pytest.param(truth_with("categories", id=1), "two categories", id="one class's id twice"),
-        pytest.param(
-            truth_with("categories", name="person"), "two categories", id="one class's name twice"
+            truth_with("categories", name=...), r"categories\[0\]: lacks name", id="no class's name"
         ),
         pytest.param(
-            truth_with("images", file_name=...), "image 9 lacks 'file_name'", id="no file"
-        ),
-        pytest.param(truth_with("images", 1, width=...), "image 2 lacks 'width'", id="no width"),
-        pytest.param(
-            truth_with("images", 1, file_name=5), "image 2: file_name", id="a number's file"
+            EMPTY | {"images": [5]},
+            r"images\[0\]: must be an object, not 5",
+            id="a number for an image",
         ),
         pytest.param(
-            truth_with("images", 1, height="30"), "image 2: .*height", id="a text's height"
+            truth_with("images", id=2),
+            r"images\[1\]: has the same id as images\[0\]: 2",
+            id="one id twice",
+        ),
+        pytest.param(
+            truth_with("categories", id=1),
+            r"categories\[1\]: has the same id",
+            id="one class's id twice",
+        ),
+        pytest.param(
+            truth_with("categories", name="person"),
+            r"categories\[1\]: has the same name",
+            id="one class's name twice",
+        ),
+        pytest.param(
+            truth_with("images", file_name=...), r"images\[0\]: lacks file_name", id="no file"
+        ),
+        pytest.param(
+            truth_with("images", 1, width=...), r"images\[1\]: lacks width", id="no width"
+        ),
+        pytest.param(
+            truth_with("images", 1, file_name=5),
+            r"images\[1\]: file_name is 5",
+            id="a number's file",
+        ),
+        pytest.param(
+            truth_with("images", 1, height="30"),
+            r"images\[1\]: height is .30., but must",
+            id="a text's height",
         ),
         pytest.param(
             truth_with("annotations", 1, image_id=7),
@@ -129,18 +149,20 @@ def test_images_and_their_objects_keep_the_order_of_the_file(tmp_path: Path) -> 
         ),
         pytest.param(
             truth_with("annotations", bbox=...),
-            r"annotations\[0\]: needs .*KeyError\('bbox'\)",
+            r"annotations\[0\]: lacks bbox",
             id="no box",
         ),
         pytest.param(
-            TRUTH | {"annotations": [5]}, r"annotations\[0\]: needs", id="a number for an object"
+            TRUTH | {"annotations": [5]},
+            r"annotations\[0\]: must be an",
+            id="a number for an object",
         ),
         pytest.param(
-            truth_with("annotations", bbox=[1, 2, 3]), r"annotations\[0\]: needs", id="half a box"
+            truth_with("annotations", bbox=[1, 2, 3]), r"annotations\[0\]: bbox is", id="half a box"
         ),
         pytest.param(
             truth_with("annotations", bbox=[1, 2, 3, 10**400]),
-            r"annotations\[0\]: needs",
+            r"annotations\[0\]: bbox is",
             id="an enormous box",
         ),
         pytest.param(
@@ -268,3 +290,42 @@ def test_any_value_is_read_or_refused(key: tuple[str, str], value: Any) -> None:
             assert isinstance(image.file, str)
             assert np.isfinite(image.boxes).all()
             assert (image.boxes[:, 2:] > image.boxes[:, :2]).all()
+
+
+CASES = Path(__file__).parents[2] / "cases" / "coco"
+
+
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("iscrowd_str0", r'annotations\[\d+\]: iscrowd is "0", but must be the number 0 or 1'),
+        ("difficult_str0", r'annotations\[\d+\]: difficult is "0", but must be'),
+        ("bbox_str", r'annotations\[\d+\]: bbox is \["10", "10".*, but must be four numbers'),
+        ("none_category_name", r"categories\[\d+\]: name is null, but must be a text"),
+    ],
+)
+def test_fields_of_other_types_are_refused(case: str, message: str) -> None:
+    with pytest.raises(FormatError, match=rf"{case}\.json: {message}"):
+        coco.read(CASES / f"{case}.json")
+
+
+def test_an_area_that_is_null_is_that_of_the_box() -> None:
+    content = coco.read_content(CASES / "area_none.json")
+    assert [coco.area(item) for item in content["annotations"]] == [
+        item["bbox"][2] * item["bbox"][3] for item in content["annotations"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("iscrowd", [0]), ("iscrowd", 2), ("difficult", "1"), ("ignore", "0"), ("area", "6"),
+        ("area", -1), ("area", float("nan")), ("bbox", None), ("bbox", ["1", "2", "3", "4"]),
+        ("bbox", [1, 2, 3, True]), ("bbox", [1, 2, 3, 1e39]), ("bbox", {"x": 1}),
+        ("category_id", 18.0), ("category_id", True), ("category_id", "18"), ("image_id", None),
+        ("image_id", [2]),
+    ],
+)  # fmt: skip
+def test_every_field_of_an_annotation_is_checked(key: str, value: Any, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=rf"annotations\[0\]: (unknown )?{key}"):
+        read(tmp_path, truth_with("annotations", **{key: value}))

@@ -95,7 +95,7 @@ def test_unknown_encodings_are_refused(encoding: str, tmp_path: Path) -> None:
 
 def test_errors_name_the_missing_file(tmp_path: Path) -> None:
     root = make_tree(tmp_path, a=make_annotation())
-    with pytest.raises(FormatError, match=r"val\.txt: the list of images cannot be read"):
+    with pytest.raises(FormatError, match=r"val\.txt: cannot be read"):
         voc.read(root, "val")
     (root / "Annotations" / "a.xml").unlink()
     with pytest.raises(FormatError, match=r"a\.xml: cannot be read"):
@@ -103,3 +103,67 @@ def test_errors_name_the_missing_file(tmp_path: Path) -> None:
     (root / "ImageSets" / "Main" / "train.txt").write_text("\n")
     with pytest.raises(FormatError, match="lists no image"):
         voc.read(root, "train")
+
+
+CASES = Path(__file__).parents[2] / "cases" / "voc"
+
+
+@pytest.mark.parametrize(
+    ("case", "files"),
+    [
+        ("swapped_filename", ["a.jpg", "b.jpg"]),
+        ("stale_filename", ["a.jpg", "b.jpg"]),
+        ("filename_empty", ["a.jpg"]),
+        ("spaces_in_list", ["IMG.jpg", "IMG (1).jpg", "IMG (2).jpg"]),
+    ],
+)
+def test_images_are_named_by_the_list(case: str, files: list[str]) -> None:
+    assert [image.file for image in voc.read(CASES / case, "val").images] == files
+
+
+def test_an_image_listed_twice_is_refused() -> None:
+    with pytest.raises(FormatError, match=r"val\.txt:3: .* is listed twice, first in 1"):
+        voc.read(CASES / "dup_in_list", "val")
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [("a 1", "a"), ("a -1", "a"), ("a  0 ", "a"), ("a 2", "a 2"), ("b 1", "b 1"), ("b", "b")],
+)
+def test_a_flag_follows_a_name_unless_it_is_part_of_it(
+    line: str, name: str, tmp_path: Path
+) -> None:
+    root = make_tree(tmp_path, **{key: make_annotation() for key in ("a", "a 2", "b", "b 1")})
+    (root / "ImageSets" / "Main" / "val.txt").write_text(f"{line}\r\n\r\n")
+    (image,) = voc.read(root, "val").images
+    assert image.file == f"{name}.jpg"
+
+
+@pytest.mark.parametrize(
+    ("existing", "stated", "file"),
+    [
+        ("a.jpg", "a.png", "a.jpg"),
+        ("a.png", "other.jpg", "a.png"),
+        ("a.JPG", "", "a.JPG"),
+        (None, "a.png", "a.png"),
+        (None, "folder/a.PNG", "a.PNG"),
+        (None, "other.png", "a.jpg"),
+        (None, "a.txt", "a.jpg"),
+    ],
+)
+def test_other_suffixes_are_found(
+    existing: str | None, stated: str, file: str, tmp_path: Path
+) -> None:
+    root = make_tree(tmp_path, a=make_annotation(filename=stated))
+    if existing is not None:
+        (root / "JPEGImages").mkdir()
+        (root / "JPEGImages" / existing).touch()
+    (image,) = voc.read(root, "train").images
+    assert image.file == file
+
+
+@pytest.mark.parametrize("difficult", ["yes", "-1", "2", "1.0"])
+def test_a_flag_is_0_or_1(difficult: str, tmp_path: Path) -> None:
+    item = OBJECT.format("dog", f"<difficult>{difficult}</difficult>", 5, 5, 9, 9)
+    with pytest.raises(FormatError, match=r"<difficult> is .*must be 0 or 1"):
+        voc.read(make_tree(tmp_path, a=make_annotation(item)), "train")

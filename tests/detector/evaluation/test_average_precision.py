@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import csv
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detector.evaluation.average_precision import area, eleven_points, hundred_and_one_points
+
+OCTAVE = Path(__file__).parent / "octave"
+"""`eleven_points.m` made `eleven_points.csv` with Octave."""
 
 rankings = st.lists(st.booleans(), max_size=30).flatmap(
     lambda right: st.tuples(st.just(right), st.integers(max(1, sum(right)), sum(right) + 10))
@@ -40,7 +45,10 @@ def literal_points(right: list[bool], positives: int, recalls: list[Fraction]) -
     return sum(best, Fraction(0)) / len(recalls)
 
 
-TENTHS = [Fraction(n, 10) for n in range(11)]
+TENTHS = [Fraction(str(n * 0.1)) for n in range(11)]
+"""As VOCevaldet.m has them: `0:0.1:1` holds 0.30000000000000004, which 3 of 10 objects do not
+reach."""
+
 HUNDREDTHS = [Fraction(str(n)) for n in np.linspace(0, 1, 101)]
 """As pycocotools has them: 0.7 is 0.7000000000000001, which 7 of 10 objects do not reach."""
 
@@ -53,6 +61,24 @@ def test_equal_the_literal_rules(case: tuple[list[bool], int]) -> None:
     for rule, recalls in ((eleven_points, TENTHS), (hundred_and_one_points, HUNDREDTHS)):
         expected = float(literal_points(right, positives, recalls))
         assert rule(flags, positives) == pytest.approx(expected, abs=1e-12)
+
+
+def test_eleven_points_are_those_of_the_official_code_run_by_octave() -> None:
+    with open(OCTAVE / "eleven_points.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 84
+    for row in rows:
+        flags = np.array([flag == "1" for flag in row["right"]], np.bool_)
+        expected = float(row["ap"])
+        assert eleven_points(flags, int(row["positives"])) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize(("found", "reached"), [(3, 3), (4, 5), (6, 6), (7, 7), (8, 9), (10, 11)])
+def test_recalls_of_exactly_3_6_and_7_tenths_do_not_reach_their_point(
+    found: int, reached: int
+) -> None:
+    flags = np.array([True] * found, np.bool_)
+    assert eleven_points(flags, 10) == pytest.approx(reached / 11, abs=1e-12)
 
 
 @given(rankings, st.data())

@@ -65,7 +65,7 @@ def test_equals_pycocotools(tmp_path: Path, seed: int, crowds: bool) -> None:
         plain.accumulate()
         plain.summarize()
     content = coco_data.read_content(truth_file)
-    ground = coco_data.make_ground_truth(truth_file, content)
+    ground = coco_data.make_ground_truth(content)
     score, rankings = evaluate(ground, content, read(results_file, ground).found)
     expected = dict(zip(FIGURES, plain.stats.tolist(), strict=True))
     assert {name: -1 if value is None else value for name, value in score.figures.items()} == (
@@ -86,7 +86,7 @@ def test_traps_of_pycocotools(tmp_path: Path) -> None:
     for number, item in enumerate(content["annotations"]):
         item["id"] = number
     truth_file.write_text(json.dumps(content))
-    ground = coco_data.make_ground_truth(truth_file, content)
+    ground = coco_data.make_ground_truth(content)
     perfect = [
         {key: item[key] for key in ("image_id", "category_id", "bbox")} | {"score": 1.0}
         for item in content["annotations"]

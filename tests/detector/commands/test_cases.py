@@ -1,0 +1,94 @@
+"""The small inputs of `tests/cases` that once were read wrongly, by the commands."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detector.commands.eval import command
+
+CASES = Path(__file__).parents[2] / "cases"
+
+
+def scores(arguments: list[str], folder: Path) -> dict[str, Any]:
+    """Run `detector-eval`, which must succeed, and return its JSON."""
+    out = folder / "scores.json"
+    assert command([*arguments, "--quiet", "--json", str(out)]) == 0
+    return dict(json.loads(out.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    "case", ["swapped_filename", "stale_filename", "filename_empty", "spaces_in_list"]
+)
+def test_voc_trees_whose_annotations_name_other_files(case: str, tmp_path: Path) -> None:
+    root = CASES / "voc" / case
+    arguments = ["--voc", "2007", "--data-root", str(root), "--split", "val"]
+    content = scores([*arguments, "--detections", str(root / "n.json")], tmp_path)
+    assert content["mean_ap"] == 1.0
+
+
+@pytest.mark.parametrize("case", ["stale_filename", "filename_empty", "spaces_in_list"])
+def test_voc_result_files(case: str, tmp_path: Path) -> None:
+    root = CASES / "voc" / case
+    arguments = ["--voc", "2007", "--data-root", str(root), "--split", "val"]
+    content = scores([*arguments, "--detections", str(root / "dets")], tmp_path)
+    assert content["mean_ap"] == 1.0
+
+
+@pytest.mark.parametrize("detections", ["n.json", "dets"])
+def test_a_voc_list_that_names_an_image_twice(
+    detections: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = CASES / "voc" / "dup_in_list"
+    arguments = ["--voc", "2007", "--data-root", str(root), "--split", "val"]
+    assert command([*arguments, "--detections", str(root / detections)]) == 2
+    assert "val.txt:3: a is listed twice, first in 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rule", ["coco", "voc2007", "voc2012"])
+@pytest.mark.parametrize(
+    ("case", "message"),
+    [
+        ("iscrowd_str0", 'annotations[0]: iscrowd is "0", but must be the number 0 or 1'),
+        ("difficult_str0", 'annotations[0]: difficult is "0", but must be the number 0 or 1'),
+        ("bbox_str", "annotations[0]: bbox is"),
+        ("none_category_name", "categories[0]: name is null, but must be a text"),
+    ],
+)
+def test_coco_fields_of_other_types(
+    case: str, message: str, rule: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = CASES / "coco" / f"{case}.json"
+    detections = CASES / "coco" / "base.dets.json"
+    assert command(["--coco", str(file), "--rule", rule, "--detections", str(detections)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"error: {file}: {message}")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("rule", ["coco", "voc2007", "voc2012"])
+def test_an_area_that_is_null(rule: str, tmp_path: Path) -> None:
+    def score(name: str) -> dict[str, Any]:
+        files = (CASES / "coco" / f"{name}.json", CASES / "coco" / f"{name}.dets.json")
+        arguments = ["--coco", str(files[0]), "--rule", rule, "--detections", str(files[1])]
+        return scores(arguments, tmp_path)
+
+    assert score("area_none")["mean_ap"] == score("base")["mean_ap"]
+
+
+def test_a_kit_that_ends_the_interpreter(
+    ilsvrc_devkit: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = tmp_path / "kit"
+    shutil.copytree(ilsvrc_devkit, kit, symlinks=False)
+    name = "ILSVRC2015_det_validation_ground_truth.mat"
+    shutil.copy(CASES / "ilsvrc" / "hostile_ground_truth.mat", kit / "data" / name)
+    detections = tmp_path / "dets.txt"
+    detections.write_text("")
+    arguments = ["--ilsvrc-det", "val", "--devkit", str(kit), "--detections", str(detections)]
+    assert command(arguments) == 2
+    assert f"{name}: not the kit's ground truth" in capsys.readouterr().err
