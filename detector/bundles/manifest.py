@@ -5,6 +5,7 @@ Every class here is a table whose keys are written to disk, so their names must 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -20,6 +21,9 @@ from pydantic import (
 )
 
 from detector.common.config import Frozen
+
+LONGEST_CLASS_NAME = 200
+"""Longest name of a class in bytes, so that names of files with it are not too long."""
 
 LARGEST_DENOMINATOR = 10_000
 """Largest denominator of a fraction, so that pixels can be computed exactly in 64-bit integers."""
@@ -49,6 +53,21 @@ def _check_order(ends: tuple[float, float]) -> tuple[float, float]:
 
 Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_check_order)]
 """The lowest and the highest value."""
+
+
+def _check_class_name(name: str) -> str:
+    # Class names become names of files, and lines of text files.
+    if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
+        raise ValueError(f"class {name!r} must not have /, \\ or control characters, or be . or ..")
+    if name != name.strip() or not 0 < len(os.fsencode(name)) <= LONGEST_CLASS_NAME:
+        raise ValueError(
+            f"class {name[:40]!r} must have 1 to {LONGEST_CLASS_NAME} bytes and no space at an end"
+        )
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(_check_class_name)]
+"""Name of a class, which can be a part of a file's name."""
 
 
 class Normalisation(Frozen):
@@ -163,7 +182,7 @@ class Description(Frozen):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     version: str
-    classes: tuple[str, ...] = Field(min_length=1)
+    classes: tuple[ClassName, ...] = Field(min_length=1)
     """Class names without the background, which is output 0 of every member."""
     normalisation: Normalisation = Normalisation()
     settings: Mapping[str, Any] = Field(default_factory=dict)
@@ -171,7 +190,7 @@ class Description(Frozen):
 
     @field_validator("classes")
     @classmethod
-    def _check_distinct(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_distinct(cls, classes: tuple[ClassName, ...]) -> tuple[str, ...]:
         if len(set(classes)) < len(classes):
             raise ValueError("class names must be distinct")
         return classes
@@ -196,7 +215,7 @@ class Recipe(Description):
 class TrainedMember(MemberRecipe):
     """What training writes beside the weights of a member."""
 
-    classes: tuple[str, ...]
+    classes: tuple[ClassName, ...]
     normalisation: Normalisation
     training: Mapping[str, Any]
     """Facts for the model card: data, initial weights, recipe, time, hardware, versions, scores."""

@@ -168,6 +168,8 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     if arguments.shared_classes and not score.figures.get("shared"):
         raise SettingsError(f"--shared-classes: {path} does not say that it lacks a class")
     content = score.to_json()
+    if detections.unmatched:
+        content["unmatched"] = detections.unmatched.to_json()
     comparison = None
     if arguments.compare:
         other = benchmark.evaluate(benchmark.read(arguments.compare))
@@ -193,8 +195,8 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
     if _prints_tables(arguments):
         tables.print_score(score, shared_first=arguments.shared_classes)
-        if detections.missing:
-            print(f"{detections.missing} images are not in {path}")
+        if detections.unmatched:
+            tables.print_unmatched(detections.unmatched, path)
         if comparison:
             tables.print_comparison(comparison, path, arguments.compare)
         if arguments.report:

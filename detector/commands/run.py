@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import resource
 import sys
@@ -68,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     # Which detections are reported.
     add("--score-threshold", type=float, metavar="P", help="report scores of P and more")
     add("--max-detections", type=int, metavar="N", help="report the best N of each image")
-    add("--classes", metavar="A,B", help="report these classes")
+    add("--classes", metavar="A,B", help='report these classes; "A, B" has a comma')
 
     # Where the work is done.
     add("--engine", choices=("local", "ray"), default="local", help="this machine, or a cluster")
@@ -150,10 +151,21 @@ def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
     options = {
         "score_threshold": arguments.score_threshold,
         "max_detections": arguments.max_detections,
-        "classes": arguments.classes and [name.strip() for name in arguments.classes.split(",")],
+        "classes": arguments.classes and _class_names(arguments.classes, bundle),
     }
     given = {key: value for key, value in options.items() if value is not None}
     return read_settings(arguments, bundle).replace(detections=given)
+
+
+def _class_names(text: str, bundle: Bundle) -> list[str]:
+    """Return the names in the value of `--classes`.
+
+    A name with a comma is written in double quotes, or alone.
+    """
+    if text in bundle.manifest.classes:
+        return [text]
+    names = next(csv.reader([text], skipinitialspace=True))
+    return [name.strip() for name in names]
 
 
 def _report(arguments: argparse.Namespace, summary: Summary) -> None:

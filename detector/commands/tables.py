@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from detector.evaluation import proposals
 from detector.evaluation.bootstrap import Comparison
+from detector.evaluation.detections import Unmatched
 from detector.evaluation.score import Score
 
 if TYPE_CHECKING:  # it needs torch
@@ -85,3 +86,22 @@ def print_classification(rows: Sequence[Row], images: int, precision: str) -> No
 
 def _percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.2f}"
+
+
+def print_unmatched(unmatched: Unmatched, path: Path) -> None:
+    """Print what of a file of detections did not count.
+
+    Args:
+        unmatched: What has no counterpart in the ground truth.
+        path: The file.
+    """
+    if unmatched.images:
+        number = len(unmatched.images)
+        print(f"{number} images are not in {path}, such as {unmatched.images[0]}")
+    if unmatched.entries:
+        number = len(unmatched.entries)
+        first = unmatched.entries[0]
+        print(f"{number} images of {path} are not in the ground truth, such as {first}")
+    if unmatched.classes:
+        names = ", ".join(unmatched.classes)
+        print(f"{path} has detections of classes that the ground truth lacks: {names}")

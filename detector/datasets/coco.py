@@ -6,13 +6,13 @@ in another way.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from detector.common.json_fields import are_numbers, is_number, is_whole, short
 from detector.common.json_files import read_json
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError
@@ -85,7 +85,7 @@ def flag(item: Mapping[str, Any], key: str) -> bool:
         return False
     if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value)
-    raise ValueError(f"{key} is {_short(value)}, but must be the number 0 or 1")
+    raise ValueError(f"{key} is {short(value)}, but must be the number 0 or 1")
 
 
 def area(item: Mapping[str, Any]) -> float:
@@ -97,8 +97,8 @@ def area(item: Mapping[str, Any]) -> float:
     value = item.get("area")
     if value is None:
         return float(item["bbox"][2] * item["bbox"][3])
-    if not _is_number(value) or not 0 <= value <= LARGEST_NUMBER**2:
-        raise ValueError(f"area is {_short(value)}, but must be a number from 0 on")
+    if not is_number(value) or not 0 <= value <= LARGEST_NUMBER**2:
+        raise ValueError(f"area is {short(value)}, but must be a number from 0 on")
     return float(value)
 
 
@@ -109,7 +109,7 @@ def _check(path: Path, location: str, check: Callable[[dict[str, Any]], None], i
         FormatError: The item is wrong.
     """
     if not isinstance(item, dict):
-        raise FormatError(path, f"{location}: must be an object, not {_short(item)}")
+        raise FormatError(path, f"{location}: must be an object, not {short(item)}")
     try:
         check(item)
     except ValueError as error:
@@ -121,8 +121,8 @@ def _check_image(item: dict[str, Any]) -> None:
     _check_text(item, "file_name")
     for key in ("width", "height"):
         value = _require(item, key)
-        if not _is_whole(value) or not 0 < value <= LARGEST_NUMBER:
-            raise ValueError(f"{key} is {_short(value)}, but must be a whole number of pixels")
+        if not is_whole(value) or not 0 < value <= LARGEST_NUMBER:
+            raise ValueError(f"{key} is {short(value)}, but must be a whole number of pixels")
 
 
 def _check_category(item: dict[str, Any]) -> None:
@@ -134,12 +134,12 @@ def _check_annotation(item: dict[str, Any]) -> None:
     _check_image_id(item, "image_id")
     _check_category_id(item, "category_id")
     box = _require(item, "bbox")
-    if not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-        raise ValueError(f"bbox is {_short(box)}, but must be four numbers: x, y, width, height")
+    if not are_numbers(box, 4):
+        raise ValueError(f"bbox is {short(box)}, but must be four numbers: x, y, width, height")
     if not all(abs(number) <= LARGEST_NUMBER for number in box):  # not NaN either
-        raise ValueError(f"bbox is {_short(box)}, but must have numbers of pixels")
+        raise ValueError(f"bbox is {short(box)}, but must have numbers of pixels")
     if not (box[2] > 0 and box[3] > 0):
-        raise ValueError(f"bbox {_short(box)} must have a width and a height")
+        raise ValueError(f"bbox {short(box)} must have a width and a height")
     for key in ("difficult", "iscrowd", "ignore"):
         flag(item, key)
     area(item)
@@ -147,20 +147,20 @@ def _check_annotation(item: dict[str, Any]) -> None:
 
 def _check_image_id(item: dict[str, Any], key: str) -> None:
     value = _require(item, key)
-    if not isinstance(value, str) and not _is_whole(value):
-        raise ValueError(f"{key} is {_short(value)}, but must be a whole number or a text")
+    if not isinstance(value, str) and not is_whole(value):
+        raise ValueError(f"{key} is {short(value)}, but must be a whole number or a text")
 
 
 def _check_category_id(item: dict[str, Any], key: str) -> None:
     value = _require(item, key)
-    if not _is_whole(value):
-        raise ValueError(f"{key} is {_short(value)}, but must be a whole number")
+    if not is_whole(value):
+        raise ValueError(f"{key} is {short(value)}, but must be a whole number")
 
 
 def _check_text(item: dict[str, Any], key: str) -> None:
     value = _require(item, key)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{key} is {_short(value)}, but must be a text")
+        raise ValueError(f"{key} is {short(value)}, but must be a text")
 
 
 def _check_distinct(
@@ -174,7 +174,7 @@ def _check_distinct(
             if first != index:
                 raise FormatError(
                     path,
-                    f"{what}[{index}]: has the same {key} as {what}[{first}]: {_short(item[key])}",
+                    f"{what}[{index}]: has the same {key} as {what}[{first}]: {short(item[key])}",
                 )
 
 
@@ -182,20 +182,6 @@ def _require(item: dict[str, Any], key: str) -> Any:
     if key not in item:
         raise ValueError(f"lacks {key}")
     return item[key]
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _short(value: Any) -> str:
-    """Return a value as JSON writes it, cut to the length of a line."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _make_image(
@@ -212,5 +198,5 @@ def _make_image(
         boxes,
         labels=np.array([labels[item["category_id"]] for item in annotations], np.int64),
         difficult=np.array(difficult, np.bool_),
-        image_id=image["id"] if _is_whole(image["id"]) else None,
+        image_id=image["id"] if is_whole(image["id"]) else None,
     )

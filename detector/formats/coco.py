@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.common.atomic_io import atomic_write
+from detector.common.json_fields import are_numbers, is_number, is_whole, short
 from detector.common.json_files import encode, read_json
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
@@ -97,7 +98,7 @@ def _result_to_json(
     }
 
 
-def _result_from_json(path: Path, index: int, item: Mapping[str, Any]) -> CocoResult:
+def _result_from_json(path: Path, index: int, item: Any) -> CocoResult:
     """Return an item of a file's list.
 
     Args:
@@ -108,18 +109,25 @@ def _result_from_json(path: Path, index: int, item: Mapping[str, Any]) -> CocoRe
     Raises:
         FormatError: The item is not a result.
     """
-    try:
-        image_id = item["image_id"]
-        category_id = item["category_id"]
-        score = float(item["score"])
-        x, y, width, height = map(float, item["bbox"])
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise FormatError(
-            path, f"[{index}]: needs image_id, category_id, bbox and score ({error!r})"
-        ) from error
+    if not isinstance(item, dict) or not item.keys() >= {
+        "image_id",
+        "category_id",
+        "bbox",
+        "score",
+    }:
+        raise FormatError(path, f"[{index}]: needs image_id, category_id, bbox and score")
+    image_id = item["image_id"]
+    category_id = item["category_id"]
+    score = item["score"]
+    box = item["bbox"]
 
-    if not (isinstance(image_id, int) and isinstance(category_id, int)):
+    if not (is_whole(image_id) and is_whole(category_id)):
         raise FormatError(path, f"[{index}]: image_id and category_id must be whole numbers")
-    if not all(map(math.isfinite, (score, x, y, width, height))):
+    if not (is_number(score) and are_numbers(box, 4)):
+        raise FormatError(
+            path, f"[{index}]: score {short(score)} and bbox {short(box)} must be numbers"
+        )
+    if not all(abs(number) <= sys.float_info.max for number in (score, *box)):  # not NaN either
         raise FormatError(path, f"[{index}]: score and bbox must be finite numbers")
-    return CocoResult(image_id, category_id, score, (x, y, width, height))
+    x, y, width, height = map(float, box)
+    return CocoResult(image_id, category_id, float(score), (x, y, width, height))

@@ -53,9 +53,18 @@ def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) 
         FormatError: The image list lacks an image.
     """
     image_list.check(images)
+    unknown = [name for name in classes if name not in class_numbers()]
     if not class_numbers().keys() & set(classes):
         raise SettingsError(
             f"none of the bundle's classes ({', '.join(classes)}) is one of ILSVRC DET's 200"
+        )
+    if unknown:
+        logger.warning(
+            "warning: ILSVRC DET has no class for %d of the bundle's %d classes, whose detections "
+            "are left out: %s",
+            len(unknown),
+            len(classes),
+            ", ".join(unknown),
         )
 
 

@@ -58,15 +58,21 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
     content = read_json(path)
     _check_structure(path, content)
 
-    entries = []
-    for index, value in enumerate(content.get("images", [])):
+    entries: list[Entry] = []
+    seen: dict[str, int] = {}
+    for index, value in enumerate(content["images"]):
         try:
             entries.append(Entry.from_json(value))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FormatError(
                 path, f"images[{index}] is not an image's entry: {error!r}"
             ) from error
-    return tuple(content.get("classes", ())), entries
+
+        file = entries[-1].file
+        first = seen.setdefault(file, index)
+        if first != index:
+            raise FormatError(path, f"images[{index}]: {file} is images[{first}] already")
+    return tuple(content["classes"]), entries
 
 
 def _check_structure(path: Path, content: Any) -> None:
@@ -74,5 +80,7 @@ def _check_structure(path: Path, content: Any) -> None:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise FormatError(path, f'must be an object with "format": "{FORMAT}"')
     for key in ("classes", "images"):
-        if not isinstance(content.get(key, []), list):
+        if not isinstance(content.get(key), list):
             raise FormatError(path, f'"{key}" must be a list')
+    if not all(isinstance(name, str) for name in content["classes"]):
+        raise FormatError(path, '"classes" must be names')

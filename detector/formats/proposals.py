@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from detector.common.json_fields import are_numbers
 from detector.errors import FormatError, MissingProposals
 from proposals import Proposals
 
@@ -41,6 +42,10 @@ def from_json(line: Mapping[str, Any]) -> Proposals:
             is not in whole pixels or has no area inside the image, or the numbers of boxes, scores
             and sources differ.
     """
+    if not all(are_numbers(box, 4) for box in line["boxes"]):
+        raise TypeError("each box must be four numbers")
+    if not are_numbers(line["scores"], len(line["boxes"])):
+        raise TypeError("scores must be a list of numbers, one for each box")
     boxes = np.array(line["boxes"], np.float32).reshape(-1, 4)
     x1, y1, x2, y2 = boxes.T
 
@@ -83,7 +88,7 @@ class ProposalsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: dict[str, _Line] = {}
-        """Lines by the image's name; the last one counts."""
+        """Lines by the image's name."""
         try:
             self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed with the object
         except OSError as error:
@@ -93,11 +98,15 @@ class ProposalsFile:
         offset = 0
         for number, line in enumerate(self._file, start=1):
             try:
-                self._lines[json.loads(line)["file"]] = _Line(number, offset)
-            except (ValueError, KeyError, TypeError) as error:
+                name = json.loads(line)["file"]
+                is_known = name in self._lines
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise FormatError(
                     path, 'must be an object with "file", "boxes", …', number
                 ) from error
+            if is_known:
+                raise FormatError(path, f"{name} is there twice", number)
+            self._lines[name] = _Line(number, offset)
             offset += len(line)
 
     def get(self, name: str, width: int, height: int) -> Proposals:

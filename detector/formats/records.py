@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from detector.common.json_fields import are_numbers, is_number, is_whole, short
 from detector.results import Detection
 from detector.settings import Settings
 
@@ -75,9 +76,12 @@ class Entry:
         file = value["file"]
         width = value["width"]
         height = value["height"]
-        if not (isinstance(file, str) and isinstance(width, int) and isinstance(height, int)):
+        if not (isinstance(file, str) and is_whole(width) and is_whole(height)):
             raise TypeError("file must be a string, width and height must be whole numbers")
-        detections = tuple(map(_detection_from_json, value["detections"]))
+        found = value["detections"]
+        if not isinstance(found, list):
+            raise TypeError(f"detections must be a list, not {short(found)}")
+        detections = tuple(map(_detection_from_json, found))
         return cls(file, width, height, value.get("proposals", {}), detections)
 
 
@@ -102,12 +106,15 @@ class Failure:
 
 def _detection_from_json(item: Mapping[str, Any]) -> Detection:
     label = item["label"]
-    score = float(item["score"])
-    x1, y1, x2, y2 = map(float, item["box"])
+    score = item["score"]
+    box = item["box"]
     if not isinstance(label, str):
-        raise TypeError(f"label {label!r} must be a string")
+        raise TypeError(f"label {short(label)} must be a string")
+    if not (is_number(score) and are_numbers(box, 4)):
+        raise TypeError(f"score {short(score)} and box {short(box)} must be numbers")
+    x1, y1, x2, y2 = map(float, box)
     if not (
         math.isfinite(score) and -math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf
     ):
-        raise ValueError(f"score {score} and box {item['box']} must be finite, x1 < x2, y1 < y2")
-    return Detection(label, score, (x1, y1, x2, y2))
+        raise ValueError(f"score {score} and box {box} must be finite, x1 < x2, y1 < y2")
+    return Detection(label, float(score), (x1, y1, x2, y2))

@@ -6,17 +6,23 @@ Pixels count from 1, and x2 and y2 are inclusive. Images are named without folde
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from detector.common.atomic_io import atomic_write
+from detector.common.text_files import read_lines
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
 
 PREFIX = "comp4_det_test_"
 """Start of the file names; "comp4" is VOC's detection task with any training data."""
+
+RESULT_FILE = re.compile(r".*?_det_[^_]+_(?P<name>.+)")
+"""Name of a result file without suffix: competition, task, set of images and class. The name of the
+class may hold what separates them."""
 
 
 def files(images: Iterable[str], classes: Sequence[str]) -> list[Path]:
@@ -67,47 +73,73 @@ def write(
                 files[label].write(line.encode("utf-8", "backslashreplace"))
 
 
-def read(
-    folder: Path, images: Mapping[str, int], labels: Mapping[str, int]
-) -> list[tuple[float, ...]]:
+def read(folder: Path, images: Sequence[str], labels: Mapping[str, int]) -> list[tuple[float, ...]]:
     """Read the result files of a folder.
 
     Args:
-        folder: Folder with files `…_test_CLASS.txt`. A class may have none.
-        images: Positions of the ground truth's images, by name without folder and suffix.
+        folder: Folder with files such as `comp4_det_test_CLASS.txt`. A class may have none.
+        images: Names of the ground truth's images. Lines name them without suffix, and without
+            folder if no other image has that name.
         labels: Labels of the ground truth's classes, by name.
 
     Returns:
-        Rows of image, label, score, x1, y1, x2, y2, the box in pixels, 0-based, with x2 and y2
-        exclusive.
+        Rows of image (its position), label, score, x1, y1, x2, y2, the box in pixels, 0-based, with
+        x2 and y2 exclusive.
 
     Raises:
-        FormatError: The folder has no such file, or a line is wrong.
+        FormatError: The folder has no such file, two of one class or one of another class, two
+            images have the same name, or a line is wrong.
     """
-    files = {
-        path.stem.rpartition("_test_")[2]: path for path in sorted(folder.glob("*_test_*.txt"))
-    }
+    files: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.txt")):
+        parts = RESULT_FILE.fullmatch(path.stem)
+        if parts is None:
+            continue
+        name = parts["name"]
+        if name in files:
+            raise FormatError(path, f"is of the class {name}, as {files[name].name} is")
+        files[name] = path
     if not files.keys() & labels.keys():
         raise FormatError(folder, f"has no file {PREFIX}CLASS.txt of a class of the ground truth")
 
+    positions = _positions(folder, images)
     rows: list[tuple[float, ...]] = []
     for name, path in files.items():
         if name not in labels:
             raise FormatError(path, f"the ground truth has no class {name!r}")
-        for image, score, x1, y1, x2, y2 in _read_file(path, images):
+        for image, score, x1, y1, x2, y2 in _read_file(path, positions):
             rows.append((image, labels[name], score, x1 - 1, y1 - 1, x2, y2))
     return rows
+
+
+def _positions(folder: Path, images: Sequence[str]) -> dict[str, int]:
+    """Return the positions of images by the names that lines may have for them.
+
+    Raises:
+        FormatError: Two images differ only in their suffix or their folder.
+    """
+    positions: dict[str, int] = {}
+    for position, image in enumerate(images):
+        name = PurePath(image).stem
+        if name in positions:
+            raise FormatError(
+                folder,
+                f"VOC's files cannot tell {images[positions[name]]} and {image} apart: both are "
+                f"{name} there",
+            )
+        positions[name] = position
+    in_folders = {PurePath(image).with_suffix("").as_posix(): n for n, image in enumerate(images)}
+    return in_folders | positions
 
 
 def _read_file(
     path: Path, images: Mapping[str, int]
 ) -> Iterator[tuple[int, float, float, float, float, float]]:
     """Yield image, score, xmin, ymin, xmax and ymax of each line, as the file has them."""
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    for line_number, line in enumerate(text.splitlines(), start=1):
+    for line_number, line in enumerate(read_lines(path, errors="surrogateescape"), start=1):
         if not line.strip():
             continue
-        name, *fields = line.split()
+        name, *fields = line.strip().rsplit(maxsplit=5)  # a name may have spaces
         try:
             score, x1, y1, x2, y2 = map(float, fields)
         except ValueError as error:
@@ -115,7 +147,8 @@ def _read_file(
             raise FormatError(path, f"{allowed}, not {line[:80]!r}", line_number) from error
 
         if name not in images:
-            raise FormatError(path, f"the ground truth has no image {name}", line_number)
+            message = f"the ground truth has no image {name[:80]!r}"
+            raise FormatError(path, message, line_number)
         if not all(map(math.isfinite, (score, x1, y1, x2, y2))):
-            raise FormatError(path, f"numbers must be finite, not {line!r}", line_number)
+            raise FormatError(path, f"numbers must be finite, not {line[:80]!r}", line_number)
         yield images[name], score, x1, y1, x2, y2

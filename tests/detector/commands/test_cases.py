@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from detector.commands import run
 from detector.commands.eval import command
 
 CASES = Path(__file__).parents[2] / "cases"
@@ -92,3 +93,72 @@ def test_a_kit_that_ends_the_interpreter(
     arguments = ["--ilsvrc-det", "val", "--devkit", str(kit), "--detections", str(detections)]
     assert command(arguments) == 2
     assert f"{name}: not the kit's ground truth" in capsys.readouterr().err
+
+
+NAMES = CASES / "names"
+
+
+def names_arguments(detections: str) -> list[str]:
+    truth = ["--coco", str(NAMES / "gt.json"), "--rule", "voc2007"]
+    return [*truth, "--detections", str(NAMES / detections)]
+
+
+def test_voc_result_files_of_images_with_one_stem(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(names_arguments("vocd")) == 2
+    message = "VOC's files cannot tell cam1/0001.jpg and cam2/0001.jpg apart: both are 0001 there"
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_that_is_twice_among_detections(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(names_arguments("dupfile.json")) == 2
+    error = capsys.readouterr().err
+    assert "dupfile.json: images[" in error
+    assert "is images[" in error
+
+
+@pytest.mark.parametrize("spelling", ["slashes", "backsl"])
+def test_other_spellings_of_paths(spelling: str, tmp_path: Path) -> None:
+    content = scores(names_arguments(f"{spelling}.json"), tmp_path)
+    assert content["mean_ap"] == 1.0
+    assert content["unmatched"]["images"] == content["unmatched"]["entries"] == 0
+
+
+def change_names(folder: Path, change: Any) -> Path:
+    """Write the right detections with other names of images."""
+    content = json.loads((NAMES / "backsl.json").read_bytes())
+    for image in content["images"]:
+        image["file"] = change(image["file"].replace("\\", "/"))
+    path = folder / "changed.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_detections_on_no_image_of_the_truth_are_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upper = change_names(tmp_path, str.upper)
+    for path, first in ((upper, "CAM1/0001.JPG"), (NAMES / "base.json", "0001.jpg")):
+        assert command([*names_arguments("")[:4], "--detections", str(path)]) == 2
+        assert f"none of its images, such as {first}, is one of" in capsys.readouterr().err
+
+
+def test_what_is_left_unmatched_is_in_the_json(tmp_path: Path) -> None:
+    path = change_names(tmp_path, lambda name: name.replace("cam2", "CAM2"))
+    content = scores([*names_arguments("")[:4], "--detections", str(path)], tmp_path)
+    unmatched = content["unmatched"]
+    assert unmatched["entries"] >= 1
+    assert unmatched["first_entry"].startswith("CAM2/")
+    assert unmatched["first_image"].startswith("cam2/")
+    assert unmatched["detections"] >= 1
+
+
+@pytest.mark.parametrize("case", ["traversal_bundle.json", "slash_bundle.json"])
+def test_class_names_that_are_paths(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(CASES / "bundles" / case, tmp_path / "bundle.json")
+    arguments = ["--images", "x", "--out", str(tmp_path / "out"), "--format", "voc"]
+    assert run.command([*arguments, "--bundle", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "bundle.json" in error
+    assert "must not have /" in error

@@ -74,7 +74,7 @@ def test_table(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         ["mean_ap_11point", "36.36"],
     ]
     assert lines[6].startswith("3 images, 1 classes without ground truth; rule: PASCAL VOC 2007")
-    assert lines[7] == f"2 images are not in {detections}"
+    assert lines[7] == f"2 images are not in {detections}, such as b c é.png"
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_voc_tree_and_comparison(
     assert "difference of the means" in capsys.readouterr().out
     (tmp_path / "bad" / "comp4_det_test_cat.txt").write_text("c 0.9 1 1 5 5\n")
     assert command(arguments) == 2
-    assert "comp4_det_test_cat.txt:1: the ground truth has no image c" in capsys.readouterr().err
+    assert "comp4_det_test_cat.txt:1: the ground truth has no image 'c'" in capsys.readouterr().err
 
 
 def test_coco_rule(truth: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

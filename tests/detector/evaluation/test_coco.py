@@ -108,7 +108,10 @@ def test_traps_of_pycocotools(tmp_path: Path) -> None:
         ({"score": float("nan")}, "score and bbox must be finite"),
         ({"image_id": 1}, "the ground truth has no image_id 1"),
         ({"category_id": 1}, "the ground truth has no category_id 1"),
-        ({"bbox": [1, 2, 3]}, "needs image_id, category_id, bbox and score"),
+        ({"bbox": [1, 2, 3]}, "bbox [1, 2, 3] must be numbers"),
+        ({"bbox": "1234"}, 'bbox "1234" must be numbers'),
+        ({"score": "0.5"}, 'score "0.5" and'),
+        ({"score": True}, "score true and"),
         ({"image_id": "5"}, "must be whole numbers"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.evaluation.average_precision import area, eleven_points
-from detector.evaluation.detections import from_entries
+from detector.evaluation.detections import Unmatched, from_entries
 from detector.evaluation.matching import Found
 from detector.evaluation.score import Score
 from detector.evaluation.voc import evaluate
@@ -49,7 +49,7 @@ def score(ground: GroundTruth, entries: list[Entry]) -> Score:
     return evaluate(ground, columns(ground, entries)[0])[0]
 
 
-def columns(ground: GroundTruth, entries: list[Entry]) -> tuple[Found, int]:
+def columns(ground: GroundTruth, entries: list[Entry]) -> tuple[Found, Unmatched]:
     labels = {name: label for label, name in enumerate(ground.classes)}
     return from_entries(entries, ground.images, labels)
 
@@ -109,7 +109,7 @@ def test_means_leave_out_classes_without_objects() -> None:
 def test_no_object_at_all() -> None:
     result = score(truth([]), [])
     assert (result.mean_ap, result.median_ap) == (None, None)
-    assert columns(truth([]), [])[1] == 1
+    assert columns(truth([]), [])[1].images == ("0.jpg",)
 
 
 def test_images_unknown_to_the_truth_are_left_out() -> None:
@@ -131,7 +131,7 @@ def test_equal_names_in_two_folders_are_two_images() -> None:
     entries = [Entry(f"{folder}/x.jpg", 100, 100, {}, found) for folder in "ab"]
     assert score(ground, entries).mean_ap == 1
     elsewhere = [dataclasses.replace(entry, file=f"c/{entry.file}") for entry in entries]
-    assert columns(ground, elsewhere)[1] == 2, "a name does not tell them apart"
+    assert len(columns(ground, elsewhere)[1].images) == 2, "a name does not tell them apart"
 
 
 def literal(ground: GroundTruth, entries: list[Entry], label: int) -> tuple[list[bool], int]:

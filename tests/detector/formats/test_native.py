@@ -116,7 +116,7 @@ def test_each_image_is_a_line(tmp_path: Path) -> None:
     assert [json.loads(line.rstrip(b","))["file"] for line in lines[2:4]] == ["a/b.jpg", "c.jpg"]
 
 
-@given(st.lists(ENTRIES, max_size=3))
+@given(st.lists(ENTRIES, max_size=3, unique_by=lambda entry: entry.file))
 @example([])
 @settings(max_examples=50)
 def test_written_files_are_read_back(entries: list[Entry]) -> None:
@@ -229,3 +229,11 @@ def test_any_json_is_read_or_refused(images: Any) -> None:
     else:
         assert all(isinstance(entry, Entry) for entry in result)
         assert len(result) == len(images)
+
+
+def test_an_image_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dets.json"
+    entry = Entry("a/b.jpg", 1, 1, {}, ())
+    write_and_read(path, [entry, Entry("b.jpg", 1, 1, {}, ()), entry])
+    with pytest.raises(FormatError, match=r"images\[2\]: a/b\.jpg is images\[0\] already"):
+        native.read(path)

@@ -113,3 +113,35 @@ def test_the_devkit_computes_the_same_overlaps(
     expected = float(iou(np.array([a], np.float32), np.array([b], np.float32))[0, 0])
     assert vocdevkit_overlap(first, second) == pytest.approx(expected)
     assert min(first) >= 1
+
+
+CLASS_NAMES = ["cat", "cat_test_a", "a_det_test_b", "a b", "a,b", "a.txt", "é", "_", "test"]
+
+
+def test_class_names_with_the_parts_of_file_names_are_read_back(tmp_path: Path) -> None:
+    header = Header({}, {}, tuple(CLASS_NAMES))
+    found = tuple(
+        Detection(name, score / 10, (0.0, 0.0, 9.0, 9.0))
+        for score, name in enumerate(CLASS_NAMES, start=1)
+    )
+    entry = Entry("a.jpg", 9, 9, {}, found)
+    voc.write(tmp_path / "out", header, [entry], ImageList.from_files(["a.jpg"]))
+    labels = {name: label for label, name in enumerate(CLASS_NAMES)}
+    rows = voc.read(tmp_path / "out", ["a.jpg"], labels)
+    scores = {label: round(score, 3) for _, label, score, *_ in rows}
+    assert scores == {label: (label + 1) / 10 for label in range(len(CLASS_NAMES))}
+
+
+@pytest.mark.parametrize(
+    "name", ["comp3_det_val_cat.txt", "comp4-1234_det_test_cat.txt", "results_det_2012_cat.txt"]
+)
+def test_files_of_other_competitions_are_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("b/IMG (1) 0.5 1 1 9 9\n")
+    assert voc.read(tmp_path, ["a.jpg", "b/IMG (1).jpg"], {"cat": 0}) == [(1, 0, 0.5, 0, 0, 9, 9)]
+
+
+def test_two_files_of_one_class_are_refused(tmp_path: Path) -> None:
+    for name in ("comp3_det_test_cat.txt", "comp4_det_test_cat.txt"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(FormatError, match=r"is of the class cat, as comp3_det_test_cat\.txt is"):
+        voc.read(tmp_path, ["a.jpg"], {"cat": 0})
