@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from detector.common.config import (
     Frozen,
@@ -26,6 +26,9 @@ PRESETS = ("default", "fast", "paper")
 
 PILLOW_LIMIT = 178_956_970
 """Number of pixels above which Pillow itself refuses to open an image."""
+
+Number = Annotated[int, Field(ge=1, le=1_000_000)]
+"""A number of things of which there is at least one."""
 
 
 class ImageSettings(Frozen):
@@ -48,7 +51,7 @@ class ProposalSettings(Frozen):
 class MultiBoxSettings(Frozen):
     """How many boxes MultiBox proposes, if the bundle has it."""
 
-    count: NonNegativeInt = 200
+    count: int = Field(200, ge=0, le=10_000)
     """Maximum number of MultiBox's boxes per image. Near-duplicates of the proposal method's boxes
     are dropped. 0 switches MultiBox off."""
     alone: bool = False
@@ -58,7 +61,7 @@ class MultiBoxSettings(Frozen):
 class ClassifierSettings(Frozen):
     """How proposals are classified."""
 
-    members: PositiveInt | Literal["all"] = "all"
+    members: Number | Literal["all"] = "all"
     """Number of the ensemble's networks to use: the first ones of the bundle, or "all"."""
     cascade: float = Field(0.05, ge=0, lt=1)
     """Threshold below which a region is dropped between networks, to save time: its best class
@@ -79,11 +82,11 @@ class DetectionSettings(Frozen):
     nms_iou: float = Field(0.3, ge=0, le=1)
     """Non-maximum suppression: if two boxes of a class overlap by more than this IoU, only the one
     with the higher score is reported."""
-    max_detections: PositiveInt | Literal["all"] = 100
+    max_detections: Number | Literal["all"] = 100
     """Maximum number of detections per image."""
-    max_detections_per_class: PositiveInt | Literal["all"] = "all"
+    max_detections_per_class: Number | Literal["all"] = "all"
     """Maximum number of detections per image and class."""
-    classes: tuple[str, ...] | Literal["all"] = "all"
+    classes: Annotated[tuple[str, ...], Field(max_length=10_000)] | Literal["all"] = "all"
     """Classes to report."""
 
 

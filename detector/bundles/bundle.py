@@ -7,6 +7,7 @@ Weights are checked against the sha256 in `bundle.json` when they are loaded, an
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from pydantic import ValidationError
 
 from detector.bundles.manifest import BundledMultiBox, Manifest, Member
 from detector.common.config import describe_error, validate
-from detector.errors import BundleError
-from detector.models.googlenet import classifier_shapes, convolutions
+from detector.common.text_files import decode_text, read_bytes
+from detector.errors import BundleError, FormatError
+from detector.models.googlenet import Shapes, classifier_shapes, convolutions
 from detector.models.multibox import multibox_shapes
 from detector.models.weights import Weights, check_weights, read_weights
 from detector.settings import Settings
@@ -28,6 +30,18 @@ DEFAULT = "voc20"
 
 MANIFEST = "bundle.json"
 MODEL_CARD = "MODEL_CARD.md"
+
+LARGEST_MANIFEST = 16 << 20
+"""Largest size of `bundle.json` in bytes. That of six members and 200 classes has 40,000."""
+
+LARGEST_HEADER = 1 << 20
+"""Largest size of the header of a file of weights in bytes."""
+
+BYTES_OF_VALUE = 8
+"""Most bytes of a weight. BatchNorm's counts have as many."""
+
+MOST_VALUES = 1 << 28
+"""Most weights of a network: ten times those of the widest GoogLeNet that makes sense."""
 
 
 @dataclass(frozen=True)
@@ -58,15 +72,13 @@ class Bundle:
         """
         directory = find_bundle(name)
         file = directory / MANIFEST
+        data = _read(file, LARGEST_MANIFEST)
         try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise BundleError(file, f"cannot be read: {error.strerror}") from error
-
-        try:
-            manifest = Manifest.model_validate_json(data)
+            manifest = Manifest.model_validate_json(decode_text(file, data))
         except ValidationError as error:
             raise BundleError(file, describe_error(error, Manifest)) from error
+        except FormatError as error:
+            raise BundleError(file, error.message) from error
         validate(Settings, manifest.settings, f"{file}: settings")
         return cls(directory, manifest, hashlib.sha256(data).hexdigest())
 
@@ -88,10 +100,10 @@ class Bundle:
         Raises:
             BundleError: Weights are missing or altered.
         """
-        files = {MANIFEST: (self.directory / MANIFEST).read_bytes()}
+        files = {MANIFEST: _read(self.directory / MANIFEST, LARGEST_MANIFEST)}
         for network in (*self.manifest.members, self.manifest.multibox):
             if network is not None:
-                files[network.file] = self._read_verified(network)
+                files[network.file] = self._read_verified(network, self._shapes(network))
         return files
 
     def classifier_weights(self, member: Member) -> Weights:
@@ -102,9 +114,9 @@ class Bundle:
                 activation ranges belong to another network.
         """
         file = self.directory / member.file
-        weights = read_weights(file, self._read_verified(member))
-        classes = 1 + len(self.manifest.classes)
-        check_weights(weights, classifier_shapes(member.architecture, classes), file)
+        shapes = self._shapes(member)
+        weights = read_weights(file, self._read_verified(member, shapes))
+        check_weights(weights, shapes, file)
         self._check_activation_ranges(member)
         return weights
 
@@ -118,8 +130,9 @@ class Bundle:
             BundleError: The weights are missing, altered or of another architecture.
         """
         file = self.directory / recipe.file
-        weights = read_weights(file, self._read_verified(recipe))
-        check_weights(weights, multibox_shapes(recipe), file)
+        shapes = self._shapes(recipe)
+        weights = read_weights(file, self._read_verified(recipe, shapes))
+        check_weights(weights, shapes, file)
         return weights
 
     def verify(self) -> None:
@@ -134,14 +147,29 @@ class Bundle:
         if self.manifest.multibox is not None:
             self.multibox_weights(self.manifest.multibox)
 
-    def _read_verified(self, network: Member | BundledMultiBox) -> bytes:
-        """Return the bytes of a file of weights after checking their digest."""
-        file = self.directory / network.file
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise BundleError(file, f"cannot be read: {error.strerror}") from error
+    def _shapes(self, network: Member | BundledMultiBox) -> Shapes:
+        """Return the shapes that the tensors of a network must have.
 
+        Raises:
+            BundleError: They would be larger than any network that this program can use.
+        """
+        if isinstance(network, Member):
+            shapes = classifier_shapes(network.architecture, 1 + len(self.manifest.classes))
+        else:
+            shapes = multibox_shapes(network)
+        values = sum(map(math.prod, shapes.values()))
+        if values > MOST_VALUES:
+            raise BundleError(
+                self.directory / MANIFEST,
+                f"{network.file} would have {values:,} weights; at most {MOST_VALUES:,} can be",
+            )
+        return shapes
+
+    def _read_verified(self, network: Member | BundledMultiBox, shapes: Shapes) -> bytes:
+        """Return the bytes of a file of weights after checking its size and their digest."""
+        file = self.directory / network.file
+        largest = BYTES_OF_VALUE * sum(map(math.prod, shapes.values())) + LARGEST_HEADER
+        data = _read(file, largest)
         digest = hashlib.sha256(data).hexdigest()
         if digest != network.sha256:
             raise BundleError(file, f"sha256 is {digest}, but {MANIFEST} says {network.sha256}")
@@ -157,6 +185,14 @@ class Bundle:
             name = mismatched[0]
             problem = "has no convolution" if name in member.ranges else "lacks the range of"
             raise BundleError(self.directory / MANIFEST, f"{member.file}: {problem} {name}")
+
+
+def _read(file: Path, limit: int) -> bytes:
+    """Read a file of a bundle that may have at most `limit` bytes."""
+    try:
+        return read_bytes(file, limit=limit)
+    except FormatError as error:
+        raise BundleError(file, error.message) from error
 
 
 def find_bundle(name: str | Path | None = None) -> Path:

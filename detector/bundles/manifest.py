@@ -25,6 +25,12 @@ from detector.common.config import Frozen
 LONGEST_CLASS_NAME = 200
 """Longest name of a class in bytes, so that names of files with it are not too long."""
 
+MOST_CLASSES = 10_000
+"""Most classes of a bundle."""
+
+MOST_MEMBERS = 64
+"""Most networks of an ensemble."""
+
 LARGEST_DENOMINATOR = 10_000
 """Largest denominator of a fraction, so that pixels can be computed exactly in 64-bit integers."""
 
@@ -70,21 +76,25 @@ ClassName = Annotated[str, AfterValidator(_check_class_name)]
 """Name of a class, which can be a part of a file's name."""
 
 
+Deviation = Annotated[float, Field(gt=1e-3, le=1e6)]
+"""Standard deviation of pixels from 0 to 255."""
+
+
 class Normalisation(Frozen):
     """Normalisation of a network's input: `(value - mean) / std` of values from 0 to 255."""
 
     channels: Literal["rgb", "bgr"] = "bgr"
     """Order of the colour channels."""
-    mean: tuple[float, float, float] = (104.0, 117.0, 123.0)
+    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (104.0, 117.0, 123.0)
     """Mean of each channel, in the order of `channels`."""
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    std: tuple[Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0)
     """Standard deviation of each channel, in the order of `channels`."""
 
 
 class Warp(Frozen):
     """How a member's crops are cut from an image."""
 
-    crop_size: int = Field(224, ge=64)
+    crop_size: int = Field(224, ge=64, le=1024)
     """S, the side of the square crops in pixels."""
     context: ExactFraction = Field(Fraction(1, 14), ge=0, lt=Fraction(1, 2))
     """Share of S, on each side, that shows the surroundings of the box. R-CNN's 16 of 224 pixels
@@ -132,7 +142,7 @@ class MemberRecipe(Frozen):
 
     warp: Warp
     architecture: Architecture = Architecture()
-    ranges: Mapping[str, Range] | None = None
+    ranges: Annotated[Mapping[str, Range], Field(max_length=1000)] | None = None
     """Activation ranges: the lowest and the highest input value of each convolution, by its name.
     8-bit integers need them; see `detector.models.quantization`."""
 
@@ -140,7 +150,7 @@ class MemberRecipe(Frozen):
 class Member(MemberRecipe):
     """One network of the ensemble, in a bundle."""
 
-    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$", max_length=200)
     """Name of the file of weights."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Digest of that file."""
@@ -149,17 +159,17 @@ class Member(MemberRecipe):
 class MultiBoxRecipe(Frozen):
     """Everything about MultiBox's network except its weights, which include the priors."""
 
-    size: int = Field(224, ge=64)
+    size: int = Field(224, ge=64, le=1024)
     """S, the side of the network's square input images, in pixels."""
-    priors: int = Field(200, ge=1)
+    priors: int = Field(200, ge=1, le=10_000)
     """K, the number of priors."""
     head: Literal["dense", "shared"] = "dense"
     """Layers after the trunk. "dense" has separate weights for each box, as in the paper. "shared"
     applies the same weights to the features around each prior, and needs less training data."""
-    spread: float = Field(0.1, gt=0)
+    spread: float = Field(0.1, gt=0, le=10)
     """Unit of the predicted offsets and of the locations in the loss, as a share of the prior's
     sides: about the usual distance between an object and its prior."""
-    hidden: int = Field(512, ge=1)
+    hidden: int = Field(512, ge=1, le=16_384)
     """Width of the hidden layer."""
     views: Literal["whole", "corners"] = "corners"
     """Views of an image that the network sees: the whole image, or also a crop at each corner."""
@@ -171,7 +181,7 @@ class MultiBoxRecipe(Frozen):
 class BundledMultiBox(MultiBoxRecipe):
     """MultiBox in a bundle."""
 
-    file: str = Field(pattern=r"^[\w.-]+\.safetensors$")
+    file: str = Field(pattern=r"^[\w.-]+\.safetensors$", max_length=200)
     """Name of the file of weights."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Digest of that file."""
@@ -180,9 +190,9 @@ class BundledMultiBox(MultiBoxRecipe):
 class Description(Frozen):
     """What all members of a bundle have in common."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
-    version: str
-    classes: tuple[ClassName, ...] = Field(min_length=1)
+    name: str = Field(pattern=r"^[\w.-]+$", max_length=100)
+    version: str = Field(max_length=100)
+    classes: tuple[ClassName, ...] = Field(min_length=1, max_length=MOST_CLASSES)
     """Class names without the background, which is output 0 of every member."""
     normalisation: Normalisation = Normalisation()
     settings: Mapping[str, Any] = Field(default_factory=dict)
@@ -199,7 +209,7 @@ class Description(Frozen):
 class Manifest(Description):
     """The content of `bundle.json`."""
 
-    members: tuple[Member, ...] = Field(min_length=1)
+    members: tuple[Member, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
     multibox: BundledMultiBox | None = None
 
 
@@ -208,7 +218,7 @@ class Recipe(Description):
 
     card: str
     """Text of `MODEL_CARD.md`."""
-    members: tuple[MemberRecipe, ...] = Field(min_length=1)
+    members: tuple[MemberRecipe, ...] = Field(min_length=1, max_length=MOST_MEMBERS)
     multibox: MultiBoxRecipe | None = None
 
 

@@ -17,7 +17,8 @@ from detector.bundles.manifest import (
     TrainedMultiBox,
 )
 from detector.common.config import describe_error
-from detector.errors import BundleError
+from detector.common.text_files import read_text
+from detector.errors import BundleError, FormatError
 
 Trained = TypeVar("Trained", TrainedMember, TrainedMultiBox)
 
@@ -51,9 +52,9 @@ def read_multibox(folder: Path) -> TrainedMultiBox:
 
 def _read(file: Path, model: type[Trained]) -> Trained:
     try:
-        return model.model_validate_json(file.read_bytes())
-    except OSError as error:
-        raise BundleError(file, f"no finished training: {error.strerror}") from error
+        return model.model_validate_json(read_text(file))
+    except FormatError as error:
+        raise BundleError(file, f"no finished training: {error.message}") from error
     except ValidationError as error:
         raise BundleError(file, describe_error(error, model)) from error
 

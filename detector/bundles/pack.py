@@ -8,12 +8,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import save
 
-from detector.bundles.bundle import MANIFEST, Bundle
+from detector.bundles.bundle import MANIFEST, MODEL_CARD, Bundle
 from detector.bundles.manifest import BundledMultiBox, Description, Manifest, Member, Recipe
 from detector.errors import BundleError
-from detector.models.weights import half_precision, read_weights
+from detector.models.weights import check_values, half_precision, read_weights
 
 
 def pack(
@@ -42,13 +43,16 @@ def pack(
     temporary = directory.with_name(directory.name + ".partial")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    manifest = _write_weights(temporary, recipe, weights, multibox)
-    (temporary / "MODEL_CARD.md").write_text(recipe.card, encoding="utf-8")
-    content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    (temporary / MANIFEST).write_text(content + "\n", encoding="utf-8")
-
-    Bundle.load(temporary).verify()
-    temporary.rename(directory)
+    try:
+        manifest = _write_weights(temporary, recipe, weights, multibox)
+        (temporary / MODEL_CARD).write_text(recipe.card, encoding="utf-8")
+        content = json.dumps(manifest.model_dump(mode="json"), indent=2, ensure_ascii=False)
+        (temporary / MANIFEST).write_text(content + "\n", encoding="utf-8")
+        Bundle.load(temporary).verify()
+        temporary.rename(directory)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return Bundle.load(directory)
 
 
@@ -73,7 +77,18 @@ def _write_weights(
 
 
 def _write_half_precision(weights: Path, file: Path) -> str:
-    """Write weights in half precision and return the sha256 of the written file."""
-    data = save(half_precision(read_weights(weights)))
+    """Write weights in half precision and return the sha256 of the written file.
+
+    Raises:
+        BundleError: A tensor is not finite, or is beyond the range of half precision.
+    """
+    tensors = read_weights(weights)
+    check_values(tensors, weights)
+    halved = half_precision(tensors)
+    for name, tensor in halved.items():
+        if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():
+            raise BundleError(weights, f"{name} has values beyond the range of float16, 65504")
+
+    data = save(halved)
     file.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,8 @@ from detector.bundles.model_card import WEIGHTS, make_recipe, read_member, read_
 from detector.bundles.pack import pack
 from detector.commands.options import DONE, Arguments, add_action, main, make_parser
 from detector.common.config import describe_error, read_toml, validate
-from detector.errors import FormatError, SettingsError
+from detector.common.text_files import read_text
+from detector.errors import SettingsError
 
 
 def command(arguments: Arguments = None) -> int:
@@ -77,10 +78,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 
 
 def _recipe_of_members(arguments: argparse.Namespace) -> Recipe:
-    try:
-        notes = arguments.notes.read_text(encoding="utf-8") if arguments.notes else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(arguments.notes, f"cannot be read: {error}") from error
+    notes = read_text(arguments.notes) if arguments.notes else ""
     members = {folder: read_member(folder) for folder in arguments.members}
     multibox = arguments.multibox and read_multibox(arguments.multibox)
     name = arguments.name or arguments.out.name

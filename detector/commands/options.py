@@ -32,6 +32,9 @@ DONE = 0
 SOME_FAILED = 1
 WRONG_CALL = 2
 
+LARGEST_COUNT = 1024
+"""Largest number of processes or networks that an option can ask for."""
+
 EXTRA_OF_PACKAGE = {
     "boto3": "ray",
     "fastapi": "serve",
@@ -153,10 +156,13 @@ def positive_integer(text: str) -> int:
     """Parse the value of an option that counts something.
 
     Raises:
-        argparse.ArgumentTypeError: It is not a whole number of at least 1.
+        argparse.ArgumentTypeError: It is not a whole number from 1 to `LARGEST_COUNT`.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1 on")
+    is_number = text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_COUNT))
+    if not is_number or not 1 <= int(text) <= LARGEST_COUNT:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} must be a whole number from 1 to {LARGEST_COUNT}"
+        )
     return int(text)
 
 

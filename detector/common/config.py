@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from detector.errors import SettingsError
+from detector.common.text_files import read_text
+from detector.errors import FormatError, SettingsError
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,11 +47,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         SettingsError: The file is missing or is not TOML. The message has the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(path))
+    except FormatError as error:
+        raise SettingsError(str(error)) from error
+    except ValueError as error:  # also a number of thousands of digits
         raise SettingsError(f"{path}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: not TOML that can be read: it is nested too deep") from error
 
 
 def parse_assignment(text: str) -> dict[str, Any]:
@@ -70,7 +73,7 @@ def parse_assignment(text: str) -> dict[str, Any]:
 
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         parsed = value.strip()
     return {table: {key: parsed}} if table else {key: parsed}
 
@@ -145,7 +148,13 @@ def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
 
     # A key with several allowed types has a problem for each of them.
     reasons = [problem["msg"] for problem in problems if _locate(problem, model)[0] == key]
-    return f"{key}: {'; or: '.join(reasons)}; not {first['input']!r}"
+    return f"{key}: {'; or: '.join(reasons)}; not {_short(first['input'])}"
+
+
+def _short(value: object) -> str:
+    """Return a value as Python writes it, cut to what fits in a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _locate(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, type[BaseModel]]:

@@ -19,14 +19,18 @@ _ENCODING_OF_MARK = (
 """Byte order marks, and what they say of the rest."""
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, *, limit: int | None = None) -> bytes:
     """Read a file or a pipe that a program has open.
 
     A device is refused, because it may have no end. A named pipe that nobody writes to is empty,
     because opening it must not wait for a writer that never comes.
 
+    Args:
+        path: The file.
+        limit: Largest size that is allowed, in bytes. No more than that is read.
+
     Raises:
-        FormatError: The file is missing, may not be read, or is a folder or a device.
+        FormatError: The file is missing, may not be read, is too large, or is a folder or a device.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -35,10 +39,13 @@ def read_bytes(path: Path) -> bytes:
             if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
                 raise FormatError(path, "cannot be read: it is a device and should be a file")
             os.set_blocking(descriptor, True)
-            return file.read()
+            data = file.read() if limit is None else file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise FormatError(path, f"cannot be read: {reason}") from error
+    if limit is not None and len(data) > limit:
+        raise FormatError(path, f"is too large: at most {limit:,} bytes are allowed")
+    return data
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:

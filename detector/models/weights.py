@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
-from detector.errors import BundleError
+from detector.common.text_files import read_bytes
+from detector.errors import BundleError, FormatError
 from detector.models.googlenet import Shapes
 
 Weights = dict[str, NDArray[Any]]
@@ -30,10 +31,11 @@ def read_weights(path: Path, data: bytes | None = None) -> Weights:
         BundleError: The file is missing or is not in the safetensors format.
     """
     try:
-        tensors = load(path.read_bytes() if data is None else data)
-    except OSError as error:
-        raise BundleError(path, f"cannot be read: {error.strerror}") from error
-    except (SafetensorError, KeyError, TypeError) as error:  # the last two: an unknown type
+        tensors = load(read_bytes(path) if data is None else data)
+    except FormatError as error:
+        raise BundleError(path, error.message) from error
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
+        # KeyError and TypeError: an unknown type. The last two: a shape that cannot be.
         raise BundleError(path, f"not a safetensors file: {error}") from error
 
     return translate_names(
@@ -52,7 +54,7 @@ def translate_names(weights: Weights) -> Weights:
 
 
 def check_weights(weights: Mapping[str, Any], shapes: Shapes, file: Path) -> None:
-    """Check that weights have all names and shapes of a network, and no others.
+    """Check that weights are all those of a network, no others, and numbers that it can use.
 
     Args:
         weights: Tensors by their names.
@@ -60,7 +62,8 @@ def check_weights(weights: Mapping[str, Any], shapes: Shapes, file: Path) -> Non
         file: File of the weights, for the error message.
 
     Raises:
-        BundleError: A tensor is missing, unknown, or of another shape. The message names the first.
+        BundleError: A tensor is missing, unknown, of another shape or type, or holds infinity or no
+            number. The message names the first.
     """
     for name, shape in shapes.items():
         if name not in weights:
@@ -72,14 +75,45 @@ def check_weights(weights: Mapping[str, Any], shapes: Shapes, file: Path) -> Non
     unknown = sorted(weights.keys() - shapes.keys())
     if unknown:
         raise BundleError(file, f"has {unknown[0]}, which this architecture does not have")
+    check_values(weights, file)
+
+
+def check_values(weights: Mapping[str, Any], file: Path) -> None:
+    """Check that all tensors hold numbers that a network can use.
+
+    Args:
+        weights: Tensors by their names.
+        file: File of the weights, for the error message.
+
+    Raises:
+        BundleError: A tensor is of another type than it should be, is not finite, or is a variance
+            below 0 or a prior without area. The message names the first.
+    """
+    for name, tensor in weights.items():
+        kinds = "iu" if name.endswith(".num_batches_tracked") else "f"
+        values = np.asarray(tensor)
+        if values.dtype.kind not in kinds:
+            raise BundleError(file, f"{name} has values of the type {values.dtype}")
+        if kinds == "f" and not np.isfinite(values).all():
+            raise BundleError(file, f"{name} has values that are infinite or not numbers")
+        if name.endswith(".running_var") and (values < 0).any():
+            raise BundleError(file, f"{name} has variances below 0")
+        if name == "priors" and not (values[:, :2] < values[:, 2:]).all():
+            raise BundleError(file, f"{name} has a box without area")
 
 
 def half_precision(weights: Weights) -> Weights:
     """Return weights as a bundle stores them: in float16, except BatchNorm's statistics and priors.
 
     Those keep their type, because the variance of the first layer, which sees pixels, is beyond
-    the range of float16, and because locations are offsets from the priors.
+    the range of float16, and because locations are offsets from the priors. Values beyond float16
+    become infinite.
     """
+    with np.errstate(over="ignore"):
+        return _half_precision(weights)
+
+
+def _half_precision(weights: Weights) -> Weights:
     return {
         name: np.asarray(tensor, order="C")
         if ".norm.running_" in name or name == "priors" or tensor.dtype.kind != "f"

@@ -84,7 +84,10 @@ def test_printed_settings_read_back(preset: str, tmp_path: Path) -> None:
             "detections.nms_iou: .* less than or equal to 1; not 2",
         ),
         ("detections.nms_iou=high", "detections.nms_iou: .*; not 'high'"),
-        ("classifier.members=0", "classifier.members: .* greater than 0; or: .*'all'; not 0"),
+        (
+            "classifier.members=0",
+            "classifier.members: .* equal to 1; or: .*'all'; not 0",
+        ),
         ("detections.classes=person", "detections.classes: Input should be a valid tuple; or: "),
         ("images.max_pixels=1000000000", "images.max_pixels"),
         ("proposals.superpixels=tripled", "'rcnn' or 'doubled'; not 'tripled'"),

@@ -1,0 +1,260 @@
+"""Bundles that were damaged, or made to harm, end in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from detector.bundles.bundle import Bundle
+from detector.bundles.manifest import Architecture, BundledMultiBox
+from detector.bundles.pack import pack
+from detector.errors import BundleError, SettingsError
+from tests.support.damage import damage_bytes, swap_value
+from tests.support.tiny_bundle import RECIPE
+
+COUNT = 60
+"""Damaged bundles of each kind here; `benchmarks/damaged_files.py` tries thousands."""
+
+
+@pytest.fixture
+def copy(multibox_bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(multibox_bundle.directory, tmp_path / "copy"))
+
+
+def change(directory: Path, **keys: Any) -> None:
+    file = directory / "bundle.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | keys))
+
+
+def replace_weights(directory: Path, data: bytes) -> None:
+    """Replace the weights of the first member, with their digest."""
+    (directory / "member_1.safetensors").write_bytes(data)
+    members = json.loads((directory / "bundle.json").read_text())["members"]
+    members[0]["sha256"] = hashlib.sha256(data).hexdigest()
+    change(directory, members=members)
+
+
+def damaged_weights(source: Path, folder: Path, name: str, value: float) -> Path:
+    """Write a copy of weights in which one value of a tensor is another."""
+    tensors = {key: tensor.copy() for key, tensor in load_file(source).items()}
+    tensors[name] = tensors[name].astype(np.float32)
+    tensors[name].flat[0] = value
+    path = folder / source.name
+    save_file(tensors, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("nan"), "has values that are infinite or not numbers"),
+        (float("-inf"), "has values that are infinite or not numbers"),
+        (1e5, "has values beyond the range of float16, 65504"),
+    ],
+)
+def test_pack_names_the_tensor_that_is_not_finite(
+    value: float, message: str, tiny_weights: list[Path], tmp_path: Path
+) -> None:
+    first = damaged_weights(tiny_weights[0], tmp_path, "conv1.7x7_s2.weight", value)
+    with pytest.raises(BundleError, match=rf"{first.name}: conv1\.7x7_s2\.weight {message}"):
+        pack(tmp_path / "bundle", RECIPE, [first, tiny_weights[1]])
+    assert not list(tmp_path.glob("bundle*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("conv1.7x7_s2.weight", float("nan"), "infinite or not numbers"),
+        ("classifier.bias", float("inf"), "infinite or not numbers"),
+    ],
+)
+def test_loading_names_the_tensor_that_is_not_finite(
+    name: str, value: float, message: str, copy: Path, tmp_path: Path
+) -> None:
+    path = damaged_weights(copy / "member_1.safetensors", tmp_path, name, value)
+    replace_weights(copy, path.read_bytes())
+    with pytest.raises(BundleError, match=rf"member_1\.safetensors: {name} has values .*{message}"):
+        Bundle.load(copy).verify()
+
+
+def test_negative_variances_are_refused(tiny_weights: list[Path], tmp_path: Path) -> None:
+    name = "conv1.7x7_s2.norm.running_var"
+    second = damaged_weights(tiny_weights[1], tmp_path, name, -1.0)
+    with pytest.raises(BundleError, match=rf"{name} has variances below 0"):
+        pack(tmp_path / "bundle", RECIPE, [tiny_weights[0], second])
+
+
+def test_priors_without_area_are_refused(multibox_bundle: Bundle, copy: Path) -> None:
+    file = copy / "multibox.safetensors"
+    tensors = load_file(file)
+    tensors["priors"][0] = tensors["priors"][0][[2, 3, 0, 1]]
+    save_file(tensors, file)
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    change(
+        copy,
+        multibox=json.loads((copy / "bundle.json").read_text())["multibox"] | {"sha256": digest},
+    )
+    with pytest.raises(BundleError, match="priors has a box without area"):
+        Bundle.load(copy).verify()
+
+
+def member(**keys: Any) -> dict[str, Any]:
+    return {"warp": {}, "architecture": {}, "file": "m.safetensors", "sha256": "0" * 64} | keys
+
+
+def multibox(**keys: Any) -> dict[str, Any]:
+    return {"file": "b.safetensors", "sha256": "0" * 64} | keys
+
+
+MANY_RANGES = {str(number): [0, 1] for number in range(2000)}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param({"members": [member(warp={"crop_size": 10**6})]}, id="large crops"),
+        pytest.param({"members": [member()] * 5000}, id="many members"),
+        pytest.param({"members": [member(architecture={"width": 1e300})]}, id="a wide network"),
+        pytest.param({"members": [member(ranges=MANY_RANGES)]}, id="many ranges"),
+        pytest.param({"classes": [str(n) for n in range(20_000)]}, id="many classes"),
+        pytest.param({"classes": ["x" * 1000]}, id="a long class"),
+        pytest.param({"classes": ["a\nb"]}, id="a line break in a class"),
+        pytest.param({"classes": [".."]}, id="a folder for a class"),
+        pytest.param({"classes": ["a\\b"]}, id="a backslash in a class"),
+        pytest.param({"classes": [" a"]}, id="a space before a class"),
+        pytest.param({"multibox": multibox(priors=10**9)}, id="many priors"),
+        pytest.param({"multibox": multibox(hidden=10**9)}, id="a wide layer"),
+        pytest.param({"multibox": multibox(size=10**6)}, id="a large view"),
+        pytest.param({"multibox": multibox(spread=float("inf"))}, id="an infinite spread"),
+        pytest.param({"normalisation": {"std": [0, 1, 1]}}, id="a deviation of 0"),
+        pytest.param({"normalisation": {"mean": [float("nan"), 1, 1]}}, id="no number for a mean"),
+        pytest.param({"name": "x" * 10_000}, id="a long name"),
+        pytest.param({"settings": {"multibox": {"count": 10**12}}}, id="a setting"),
+    ],
+)  # fmt: skip
+def test_manifests_have_bounds(keys: dict[str, Any], copy: Path) -> None:
+    change(copy, **keys)
+    with pytest.raises((BundleError, SettingsError), match=r"bundle\.json: ") as caught:
+        Bundle.load(copy)
+    check_line(caught.value)
+
+
+def test_networks_that_are_too_large_are_refused_before_anything_is_read(copy: Path) -> None:
+    content = json.loads((copy / "bundle.json").read_text())
+    change(
+        copy,
+        multibox=content["multibox"]
+        | {"head": "dense", "hidden": 16_384, "priors": 10_000, "size": 1024},
+    )
+    with pytest.raises(BundleError, match=r"multibox\.safetensors would have [\d,]+ weights"):
+        Bundle.load(copy).verify()
+
+
+@pytest.mark.parametrize("name", ["bundle.json", "member_1.safetensors"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large", "loop"])
+def test_files_that_are_none_or_too_large(name: str, kind: str, copy: Path) -> None:
+    file = copy / name
+    file.unlink()
+    match kind:
+        case "pipe":
+            os.mkfifo(file)
+        case "device":
+            file.symlink_to("/dev/zero")
+        case "folder":
+            file.mkdir()
+        case "large":
+            with open(file, "wb") as large:
+                large.truncate(1 << 40)
+        case "loop":
+            file.symlink_to(name)
+    with pytest.raises((BundleError, FileNotFoundError)) as caught:
+        Bundle.load(copy).verify()
+    check_line(caught.value)
+
+
+def header(dtype: str, shape: list[int], offsets: list[int]) -> bytes:
+    text = json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": offsets}}).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"", id="empty"),
+        pytest.param(struct.pack("<Q", 2**63) + b"{}", id="a long header"),
+        pytest.param(header("F32", [10**18, 0], [0, 0]), id="shape"),
+        pytest.param(header("F32", [4], [0, 10**12]), id="offsets"),
+        pytest.param(header("F8_E5M2", [1], [0, 1]) + b"a", id="type"),
+        pytest.param(header("F32", [-1], [0, 4]) + b"abcd", id="sign"),
+        pytest.param(b"\xff" * 100, id="noise"),
+    ],
+)  # fmt: skip
+def test_headers_that_lie(data: bytes, copy: Path) -> None:
+    replace_weights(copy, data)
+    with pytest.raises(BundleError, match=r"member_1\.safetensors") as caught:
+        Bundle.load(copy).verify()
+    check_line(caught.value)
+
+
+def check_line(error: BaseException) -> None:
+    assert "\n" not in str(error)
+    assert len(str(error)) < 700
+
+
+def load_or_refuse(directory: Path) -> bool:
+    try:
+        Bundle.load(directory).verify()
+    except (BundleError, SettingsError) as error:
+        check_line(error)
+        return False
+    return True
+
+
+def test_swapped_values_in_the_manifest(multibox_bundle: Bundle, copy: Path) -> None:
+    rng = random.Random(0)
+    content = json.loads((multibox_bundle.directory / "bundle.json").read_text())
+    for _ in range(COUNT):
+        (copy / "bundle.json").write_text(json.dumps(swap_value(rng, content)))
+        load_or_refuse(copy)
+
+
+def test_damaged_bytes(multibox_bundle: Bundle, copy: Path) -> None:
+    rng = random.Random(1)
+    manifest = (multibox_bundle.directory / "bundle.json").read_bytes()
+    for _ in range(COUNT):
+        (copy / "bundle.json").write_bytes(damage_bytes(rng, manifest))
+        load_or_refuse(copy)
+
+
+def test_damaged_weights_with_the_right_digest(multibox_bundle: Bundle, copy: Path) -> None:
+    rng = random.Random(2)
+    weights = (multibox_bundle.directory / "member_1.safetensors").read_bytes()
+    start = weights[:20_000]  # most damage shall meet the header
+    for _ in range(COUNT // 3):
+        replace_weights(copy, damage_bytes(rng, start) + weights[len(start) :])
+        load_or_refuse(copy)
+
+
+def test_the_largest_networks_that_make_sense_are_allowed() -> None:
+    from detector.bundles.bundle import MOST_VALUES
+    from detector.models.googlenet import classifier_shapes
+    from detector.models.multibox import multibox_shapes
+
+    def count(shapes: Any) -> int:
+        return sum(int(np.prod(shape)) for shape in shapes.values())
+
+    assert count(classifier_shapes(Architecture(width=4), 1001)) < MOST_VALUES
+    large = BundledMultiBox(
+        file="b.safetensors", sha256="0" * 64, size=448, priors=1600, hidden=4096
+    )
+    assert count(multibox_shapes(large)) < MOST_VALUES
