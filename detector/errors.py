@@ -108,7 +108,7 @@ class UnsupportedImage(ImageError):
 
 
 class OversizedImage(ImageError):
-    """According to its header, the image has more pixels than allowed."""
+    """According to its header, the image has more pixels or parts than allowed."""
 
     code = "oversized-image"
 
@@ -123,6 +123,12 @@ class BrokenImage(ImageError):
     """The bytes of the image are damaged."""
 
     code = "broken-image"
+
+
+class ExcessiveImage(ImageError):
+    """The work on the image took more time or memory than allowed."""
+
+    code = "excessive-image"
 
 
 class MissingProposals(ImageError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
+import stat
 import warnings
 from os import PathLike
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from detector.errors import (
     BrokenImage,
@@ -22,6 +24,9 @@ from detector.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
+from detector.image_containers import reduce_container
+from detector.image_limits import ImageLimits
+from detector.orientation import ORIENTATION, TRANSPOSES, read_orientation
 from proposals import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
@@ -32,8 +37,7 @@ SUFFIXES = frozenset(
 )
 """Suffixes of image files, in lower case."""
 
-MAX_PIXELS = 50_000_000
-"""Default limit of an image's pixels: 150 MB decoded."""
+DEFAULT_LIMITS = ImageLimits()
 
 
 @runtime_checkable
@@ -76,7 +80,7 @@ _OTHER_SIGNATURES = {
 """First bytes of known formats that are not supported."""
 
 
-def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXELS) -> Image:
+def load(source: Source, *, name: str | None = None, limits: ImageLimits = DEFAULT_LIMITS) -> Image:
     """Load an image as RGB `uint8 [H, W, 3]`, rotated according to its EXIF tag.
 
     Grey, palette, 16-bit and CMYK pixels are converted. Transparent pixels are blended with white.
@@ -86,51 +90,59 @@ def load(source: Source, *, name: str | None = None, max_pixels: int = MAX_PIXEL
         source: A path, the bytes of an encoded image, a PIL image, or an RGB `uint8 [H, W, 3]`
             array.
         name: Name of the image in error messages. The default is its path.
-        max_pixels: Limit of width x height, checked on the header before decoding.
+        limits: Limits, checked on the header before decoding.
 
     Raises:
         ImageError: The image cannot be used; each reason is a subclass (see `detector.errors`).
     """
     if isinstance(source, np.ndarray):
-        return _check_array(source, name or "array", max_pixels)
+        return _check_array(source, name or "array", limits)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of broken metadata, which is not used here
         if isinstance(source, PillowImage.Image):
             name = name or getattr(source, "filename", "") or "PIL image"
-            _check_size(source.size, name, max_pixels)
+            _check_size(source.size, name, limits)
             return _upright_rgb(source, name)
         if isinstance(source, bytes):
-            return _decode(source, name or "bytes", max_pixels)
+            return _decode(source, name or "bytes", limits)
         if not isinstance(source, str | PathLike | Readable):
             kind = type(source).__name__
             raise TypeError(f"image must be a path, bytes, PIL image or array, not {kind}")
-        return _decode(read(source), name or str(source), max_pixels)
+        return _decode(read(source), name or str(source), limits)
 
 
 def read(path: str | PathLike[str] | Readable) -> bytes:
-    """Return the bytes of an image file.
+    """Return the bytes of an image file. What is not a file, such as a pipe, is not waited for.
 
     Raises:
-        UnreadableImage: The file is missing or may not be read.
+        UnreadableImage: The file is missing, may not be read, or is no file.
     """
-    file = Path(path) if isinstance(path, str | PathLike) else path
     try:
-        return file.read_bytes()
+        return _read_file(path) if isinstance(path, str | PathLike) else path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UnreadableImage(str(path), f"cannot be read: {reason}") from error
 
 
-def _decode(data: bytes, name: str, max_pixels: int) -> Image:
+def _read_file(path: str | PathLike[str]) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, a device or a socket, and not a file")
+        return file.read()
+
+
+def _decode(data: bytes, name: str, limits: ImageLimits) -> Image:
     if not data:
         raise EmptyImage(name, "the file is empty")
+    container = reduce_container(data, name, limits)
 
     # This reads the header alone.
     try:
-        image = PillowImage.open(io.BytesIO(data), formats=FORMATS)
+        image = PillowImage.open(io.BytesIO(container.data), formats=FORMATS)
     except PillowImage.DecompressionBombError as error:
-        raise OversizedImage(name, f"more pixels than the {max_pixels:,} allowed") from error
+        raise OversizedImage(name, f"more pixels than the {limits.max_pixels:,} allowed") from error
     except UnidentifiedImageError as error:
         raise _unidentified(data, name) from error
     except MemoryError:  # not the image's fault
@@ -139,8 +151,8 @@ def _decode(data: bytes, name: str, max_pixels: int) -> Image:
         raise _broken(name, "the image's header is broken", error) from error
 
     with image:
-        _check_size(image.size, name, max_pixels)
-        return _upright_rgb(image, name)
+        _check_size(image.size, name, limits)
+        return _upright_rgb(image, name, container.exif)
 
 
 def _unidentified(data: bytes, name: str) -> ImageError:
@@ -165,18 +177,22 @@ def _broken(name: str, problem: str, error: Exception) -> ImageError:
     return BrokenImage(name, f"{problem} ({error})")
 
 
-def _check_size(size: tuple[int, int], name: str, max_pixels: int) -> None:
+def _check_size(size: tuple[int, int], name: str, limits: ImageLimits) -> None:
     """Check that an image has pixels, and not too many."""
     width, height = size
     if width < 1 or height < 1:
         raise BrokenImage(name, f"an image of {width}x{height} pixels")
-    if width * height > max_pixels:
+    if width * height > limits.max_pixels:
         raise OversizedImage(
-            name, f"{width}x{height} are more pixels than the {max_pixels:,} allowed"
+            name, f"{width}x{height} are more pixels than the {limits.max_pixels:,} allowed"
+        )
+    if max(width, height) > limits.max_side:
+        raise OversizedImage(
+            name, f"{width}x{height} is longer than the {limits.max_side:,} pixels allowed"
         )
 
 
-def _check_array(array: Image, name: str, max_pixels: int) -> Image:
+def _check_array(array: Image, name: str, limits: ImageLimits) -> Image:
     """Return an array in C order after checking its type, shape and size."""
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise UnsupportedImage(
@@ -184,12 +200,18 @@ def _check_array(array: Image, name: str, max_pixels: int) -> Image:
         )
 
     height, width = array.shape[:2]
-    _check_size((width, height), name, max_pixels)
+    _check_size((width, height), name, limits)
     return np.ascontiguousarray(array)
 
 
-def _upright_rgb(image: PillowImage.Image, name: str) -> Image:
-    """Decode an opened image; return RGB `uint8 [H, W, 3]` after EXIF rotation."""
+def _upright_rgb(image: PillowImage.Image, name: str, exif: bytes | None = None) -> Image:
+    """Decode an opened image; return RGB `uint8 [H, W, 3]`, turned upright.
+
+    Args:
+        image: The image.
+        name: Its name in errors.
+        exif: Its block of EXIF tags, if that was not left to Pillow.
+    """
     try:
         image.load()
     except MemoryError:  # not the image's fault
@@ -197,26 +219,40 @@ def _upright_rgb(image: PillowImage.Image, name: str) -> Image:
     except Exception as error:  # decoders raise many types on broken data
         raise _broken(name, "the image is broken", error) from error
 
-    return np.asarray(_rgb(_upright(image), name))
+    rgb = _rgb(image, name)
+    orientation = _orientation(image) if exif is None else read_orientation(exif)
+    if orientation in TRANSPOSES:
+        rgb = rgb.transpose(TRANSPOSES[orientation])
+    return np.asarray(rgb)
 
 
-def _upright(image: PillowImage.Image) -> PillowImage.Image:
-    """Rotate an image according to its EXIF tag."""
+def _orientation(image: PillowImage.Image) -> int:
+    """Return the orientation of a decoded image by its EXIF tag, from 1 to 8.
+
+    Pillow turns a TIFF upright itself and removes the tag.
+    """
+    block = image.info.get("exif")
+    if isinstance(block, bytes) and image.format != "TIFF":
+        return read_orientation(block)
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # the pixels are good even if the EXIF block is broken
-        return image
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # the pixels are good even if a tag is not
+        return 1
 
 
 def _rgb(image: PillowImage.Image, name: str) -> PillowImage.Image:
     """Convert pixels of any mode to RGB."""
+    if image.mode == "I":
+        raise UnsupportedImage(
+            name, "32-bit integers, which say nothing of their range: allowed are 8 and 16 bits"
+        )
     if image.mode.startswith("I"):
-        return _from_integers(image, name).convert("RGB")
+        return _from_integers(image).convert("RGB")
     if image.mode == "F":
         raise UnsupportedImage(name, "floating-point pixels: allowed are 8 and 16 bits")
 
     try:
-        if image.has_transparency_data:
+        if image.has_transparency_data and not _has_unused_alpha(image):
             foreground = image.convert("RGBA")
             background = PillowImage.new("RGBA", foreground.size, "white")
             return PillowImage.alpha_composite(background, foreground).convert("RGB")
@@ -225,10 +261,17 @@ def _rgb(image: PillowImage.Image, name: str) -> PillowImage.Image:
         raise UnsupportedImage(name, f"pixels of kind {image.mode}: {error}") from error
 
 
-def _from_integers(image: PillowImage.Image, name: str) -> PillowImage.Image:
+def _has_unused_alpha(image: PillowImage.Image) -> bool:
+    """Return whether an image is a BMP whose alpha channel is 0 everywhere.
+
+    Many programs leave the fourth byte of a pixel at 0, although the header calls it alpha.
+    """
+    is_candidate = image.format == "BMP" and image.mode == "RGBA"
+    return is_candidate and not np.asarray(image.getchannel("A")).any()
+
+
+def _from_integers(image: PillowImage.Image) -> PillowImage.Image:
     """Scale 16-bit grey to 8 bits; Pillow would clip it at 255."""
     grey = np.asarray(image)
-    if grey.min() < 0 or grey.max() > 65535:
-        raise UnsupportedImage(name, "32-bit pixels: allowed are 8 and 16 bits")
     scaled = (grey.astype(np.uint32) * 255 + 32767) // 65535  # rounded to the nearest
     return PillowImage.fromarray(scaled.astype(np.uint8))

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from detector.common.object_storage import StoredFile
+from detector.common.worker_pool import Limits
 from detector.errors import ImageError, LostWorker
 from detector.formats.proposals import ProposalsFile
 from detector.image_types import FailedImage, PreprocessedImage
@@ -44,7 +45,7 @@ class Preprocessor:
         has_multibox: bool = False,
         proposals_file: Path | None = None,
     ) -> None:
-        self._max_pixels = settings.images.max_pixels
+        self._images = settings.images
         self._method = METHODS[settings.proposals.engine](
             superpixels=settings.proposals.superpixels
         )
@@ -52,6 +53,11 @@ class Preprocessor:
             has_multibox and settings.multibox.alone and settings.multibox.count > 0
         )
         self._proposals_path = proposals_file
+
+    @property
+    def limits(self) -> Limits:
+        """What a worker process may need for an image."""
+        return Limits(self._images.max_seconds, self._images.max_memory << 20)
 
     def preprocess(self, source: Source) -> PreprocessedImage:
         """Decode an image and propose boxes.
@@ -63,7 +69,7 @@ class Preprocessor:
             ImageError: The image cannot be used.
         """
         started = time.perf_counter()
-        pixels = load(source, max_pixels=self._max_pixels)
+        pixels = load(source, limits=self._images)
         decoded = time.perf_counter()
 
         path = str(source) if isinstance(source, str | PathLike) else None
@@ -90,7 +96,7 @@ class Preprocessor:
             started = time.perf_counter()
             data = read(path)
             digest = hashlib.sha256(data).hexdigest()
-            pixels = load(data, name=name, max_pixels=self._max_pixels)
+            pixels = load(data, name=name, limits=self._images)
             seconds["decode"] = time.perf_counter() - started
 
             started = time.perf_counter()

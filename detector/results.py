@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from detector.errors import DetectorError, ImageError
+from detector.image_limits import ImageLimits
 from detector.images import load
 from proposals import Image
 from proposals.types import Boxes
@@ -93,7 +94,9 @@ class Result:
 
         image = self.pixels
         if image is None:
-            image = load(str(self.path), max_pixels=self.width * self.height)
+            side = max(self.width, self.height)
+            limits = ImageLimits(max_pixels=self.width * self.height, max_side=side)
+            image = load(str(self.path), limits=limits)
         score = MINIMUM_SCORE if minimum_score is None else minimum_score
         return draw(image, self.detections, self.classes, score)
 

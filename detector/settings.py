@@ -18,24 +18,23 @@ from detector.common.config import (
     validate_layers,
 )
 from detector.errors import SettingsError
-from detector.images import MAX_PIXELS
+from detector.image_limits import ImageLimits
 from proposals.types import Superpixels
 
 PRESETS = ("default", "fast", "paper")
 """Names of the settings files that ship with the program."""
 
-PILLOW_LIMIT = 178_956_970
-"""Number of pixels above which Pillow itself refuses to open an image."""
-
 Number = Annotated[int, Field(ge=1, le=1_000_000)]
 """A number of things of which there is at least one."""
 
 
-class ImageSettings(Frozen):
+class ImageSettings(ImageLimits):
     """How images are read."""
 
-    max_pixels: int = Field(MAX_PIXELS, ge=1, le=PILLOW_LIMIT)
-    """Largest allowed width x height of an image."""
+    max_seconds: float = Field(60.0, gt=0, le=86_400)
+    """Longest time in seconds in which a worker process may decode an image and propose boxes."""
+    max_memory: int = Field(1200, ge=300, le=1_000_000)
+    """Most memory in MiB that a worker process may use for an image (on Linux)."""
 
 
 class ProposalSettings(Frozen):

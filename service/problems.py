@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from detector.errors import (
+    ExcessiveImage,
     ImageError,
     LostWorker,
     OversizedImage,
@@ -26,6 +27,7 @@ SCHEMA_NAME = "Problem"
 """Name of the schema of all problems in the OpenAPI description."""
 
 STATUS_OF_ERROR: Mapping[type[ImageError], HTTPStatus] = {
+    ExcessiveImage: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     OversizedImage: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     UnsupportedImage: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     LostWorker: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -70,7 +70,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether requests may come."""
-        return not self.shutting_down and self._scheduler.alive
+        return not self.shutting_down and self._scheduler.alive and self._workers.ready
 
     def make_detector(self, preset: str | None, detections: Mapping[str, Any]) -> Detector:
         """Return the detector of a request.

@@ -1,22 +1,21 @@
 """Processes that decode images and propose regions, apart from the event loop.
 
-Each process is a pool of its own. If it dies, by a crash in a decoder or a lack of memory, only the
-image that it had in work fails. A new process then takes its place.
+If a process dies, by a crash in a decoder or a lack of memory, or takes too long, only the image
+that it had in work fails. A new process then takes its place.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
 import os
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 
-from detector.batch.workers import default_workers, prepare_worker
-from detector.errors import LostWorker
+from detector.batch.workers import default_workers
+from detector.common.worker_pool import TaskTooLarge, WorkerDied, WorkerPool, WorkerUnstartable
+from detector.errors import ExcessiveImage, LostWorker
 from detector.image_types import PreprocessedImage
-from detector.preprocessing import OUT_OF_MEMORY, Preprocessor
+from detector.preprocessing import OUT_OF_MEMORY, Preprocessor, use_one_opencv_thread
 from service.memory import return_freed_images
 from service.metrics import Metrics
 
@@ -24,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 IMAGE_NAME = "image"
 """Name of a request's image in errors."""
+
+_Task = tuple[Preprocessor, bytes]
+"""The preprocessor of the detector that a request chose, and the bytes of an image file."""
 
 
 class Workers:
@@ -36,16 +38,19 @@ class Workers:
 
     def __init__(self, count: int | None, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._pools = [_make_pool() for _ in range(count or default_workers())]
-        self._free: asyncio.Queue[int] = asyncio.Queue()
-        """Indices of the pools that have no work."""
-        for index in range(len(self._pools)):
-            self._free.put_nowait(index)
+        self._pool: WorkerPool[_Task, PreprocessedImage] = WorkerPool(
+            count or default_workers(), _prepare
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are processes, or could be as soon as an image needs one."""
+        return self._pool.ready
 
     async def start(self) -> None:
         """Start all processes and wait until they run."""
-        loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(pool, _do_nothing) for pool in self._pools))
+        self._pool.start()
+        await asyncio.to_thread(self._pool.wait_until_started)
 
     async def preprocess(self, preprocessor: Preprocessor, data: bytes) -> PreprocessedImage:
         """Decode an image and propose boxes, in a worker process.
@@ -55,22 +60,22 @@ class Workers:
             data: The bytes of an image file.
 
         Raises:
-            ImageError: The image cannot be used, or the process that worked on it died.
+            ImageError: The image cannot be used, needs too much, or the process that worked on it
+                died.
         """
-        index = await self._free.get()
-        work = self._submit(index, preprocessor, data)
-        loop = asyncio.get_running_loop()
-
-        def release(done: Future[PreprocessedImage]) -> None:
-            is_broken = not done.cancelled() and isinstance(done.exception(), BrokenProcessPool)
-            loop.call_soon_threadsafe(self._release, index, is_broken)
-
-        # The callback frees the process, also when nobody waits for the image any more.
-        work.add_done_callback(release)
+        work = self._pool.submit((preprocessor, data), preprocessor.limits)
         try:
             return await asyncio.wrap_future(work)
-        except BrokenProcessPool as error:
+        except TaskTooLarge as error:
+            self._count_lost("an image needed too much")
+            raise ExcessiveImage(IMAGE_NAME, str(error)) from error
+        except WorkerDied as error:
+            self._count_lost("a worker process died and is replaced")
             message = "the process that worked on it died: try again"
+            raise LostWorker(IMAGE_NAME, message) from error
+        except WorkerUnstartable as error:
+            logger.warning("no worker process can be started: %s", error)
+            message = "no process can be started for it: try again"
             raise LostWorker(IMAGE_NAME, message) from error
         except LostWorker as error:
             logger.warning("an image could not be worked on", exc_info=error)
@@ -78,54 +83,27 @@ class Workers:
 
     def close(self) -> None:
         """End the processes."""
-        for pool in self._pools:
-            pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.close()
 
-    def _submit(
-        self, index: int, preprocessor: Preprocessor, data: bytes
-    ) -> Future[PreprocessedImage]:
-        for _ in range(2):
-            try:
-                return self._pools[index].submit(_preprocess, preprocessor, data)
-            except (RuntimeError, OSError) as error:  # it died idle, or cannot be started
-                reason = error
-                self._replace(index)
-        self._free.put_nowait(index)
-        raise LostWorker(IMAGE_NAME, "no process can be started for it: try again") from reason
-
-    def _release(self, index: int, is_broken: bool) -> None:
-        if is_broken:
-            self._replace(index)
-        self._free.put_nowait(index)
-
-    def _replace(self, index: int) -> None:
-        logger.warning("a worker process died and is replaced")
+    def _count_lost(self, message: str) -> None:
+        logger.warning(message)
         self._metrics.lost.inc()
-        self._pools[index].shutdown(wait=False)
-        self._pools[index] = _make_pool()
 
 
-def _make_pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(
-        1, multiprocessing.get_context("spawn"), initializer=_initialize_worker
-    )
-
-
-def _initialize_worker() -> None:
+def _prepare() -> Callable[[_Task], PreprocessedImage]:
+    """Set up a process, and return what it does with an image."""
     # Image libraries print their complaints to stderr, which is the service's log.
     null_device = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null_device, 2)
     os.close(null_device)
 
     return_freed_images()
-    prepare_worker()
+    use_one_opencv_thread()
+    return _preprocess
 
 
-def _do_nothing() -> None:
-    """Show that the process runs."""
-
-
-def _preprocess(preprocessor: Preprocessor, data: bytes) -> PreprocessedImage:
+def _preprocess(task: _Task) -> PreprocessedImage:
+    preprocessor, data = task
     try:
         return preprocessor.preprocess(data)
     except OUT_OF_MEMORY as error:

@@ -255,6 +255,6 @@ def _draw_missing(
         if isinstance(entry, Failure) or is_drawing_of(target, encode(record)):
             continue
         with suppress(ImageError):  # the image was changed or removed since
-            image = load(path, max_pixels=executor.settings.images.max_pixels)
+            image = load(path, limits=executor.settings.images)
             drawn = draw(image, entry.detections, executor.header.classes)
             save(drawn, target, content=encode(record))

@@ -27,6 +27,7 @@ from detector.errors import (
     UnreadableImage,
     UnsupportedImage,
 )
+from detector.image_limits import ImageLimits
 from detector.images import FORMATS, SUFFIXES, load, read
 from proposals import Image
 
@@ -340,7 +341,15 @@ def test_oversized_images_are_not_decoded(size: tuple[int, int]) -> None:
 
 def test_the_largest_size_allowed_is_not_oversized() -> None:
     with pytest.raises(TruncatedImage):
-        load(png_header(50_000_000, 1))
+        load(png_header(50_000, 1_000))
+
+
+def test_the_longest_side_allowed_is_not_oversized() -> None:
+    with pytest.raises(TruncatedImage):
+        load(png_header(65_535, 1))
+    for size in ((65_536, 1), (1, 50_000_000)):
+        with pytest.raises(OversizedImage, match="is longer than the 65,535 pixels allowed"):
+            load(png_header(*size))
 
 
 @pytest.mark.parametrize(
@@ -352,9 +361,9 @@ def test_the_largest_size_allowed_is_not_oversized() -> None:
     ],
 )
 def test_the_pixel_limit_is_inclusive(source: bytes | Image | PillowImage.Image) -> None:
-    np.testing.assert_array_equal(load(source, max_pixels=63), noise(9, 7))
+    np.testing.assert_array_equal(load(source, limits=ImageLimits(max_pixels=63)), noise(9, 7))
     with pytest.raises(OversizedImage, match=r"7x9 .* 62 "):
-        load(source, max_pixels=62)
+        load(source, limits=ImageLimits(max_pixels=62))
 
 
 def test_an_image_without_pixels_is_broken() -> None:
@@ -483,7 +492,9 @@ SMALL_FILES = small_files()
 
 def loads_or_says_why_not(data: bytes) -> None:
     try:
-        outcome: Image | ImageError = load(data, name="a.jpg", max_pixels=10_000)
+        outcome: Image | ImageError = load(
+            data, name="a.jpg", limits=ImageLimits(max_pixels=10_000)
+        )
     except ImageError as error:
         outcome = error
     if isinstance(outcome, ImageError):
@@ -504,7 +515,7 @@ def test_small_files_are_valid(kind: str) -> None:
 @example(b"")
 def test_random_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(ImageError):
-        load(data, max_pixels=10_000)
+        load(data, limits=ImageLimits(max_pixels=10_000))
 
 
 @given(
@@ -549,3 +560,40 @@ def test_altered_files(kind: str, changes: list[tuple[float, int, bytes]]) -> No
         place = int(share * len(data))
         data[place : place + taken] = put
     loads_or_says_why_not(bytes(with_right_checksums(data) if "PNG" in kind else data))
+
+
+CASES = Path(__file__).parents[1] / "cases"
+
+
+@pytest.mark.parametrize(
+    "name", ["plain", "xres_ascii", "software_rational", "xmp_short", "double_prefix"]
+)
+def test_odd_tags_beside_an_orientation_do_not_matter(name: str) -> None:
+    with PillowImage.open(CASES / "exif" / "plain.jpg") as stored:
+        assert stored.size == (160, 100)
+        upright = np.asarray(stored.transpose(PillowImage.Transpose.ROTATE_270))
+    np.testing.assert_array_equal(load(CASES / "exif" / f"{name}.jpg"), upright)
+
+
+def test_a_png_with_a_damaged_text_is_whole() -> None:
+    assert load(CASES / "images" / "png_text_badcrc.png").any()
+
+
+def test_32_bit_integers_are_refused() -> None:
+    with pytest.raises(UnsupportedImage, match="32-bit integers, which say nothing of their range"):
+        load(CASES / "images" / "tif_i_8bitrange.tif")
+
+
+def test_an_alpha_channel_of_a_bmp_that_is_0_everywhere_is_not_used() -> None:
+    pixels = load(CASES / "images" / "bmp32_v4_alpha0.bmp")
+    assert pixels.min() < 255
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    device = tmp_path / "device.jpg"
+    device.symlink_to("/dev/zero")
+    for path in (pipe, device):
+        with pytest.raises(UnreadableImage, match="it is a pipe, a device or a socket"):
+            load(path)

@@ -5,7 +5,7 @@ import errno
 import io
 import os
 import signal
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import cv2
@@ -55,7 +55,7 @@ async def preprocess(workers: Workers, data: bytes) -> PreprocessedImage:
 
 
 def processes(workers: Workers) -> list[int]:
-    return [next(iter(pool._processes)) for pool in workers._pools]
+    return [worker.process.pid or 0 for worker in workers._pool._workers]
 
 
 def test_preprocesses_as_the_preprocessor_does() -> None:
@@ -106,27 +106,29 @@ def test_a_process_killed_while_idle_is_replaced() -> None:
     run(work)
 
 
-@pytest.mark.parametrize(("failures", "lost"), [(1, 1), (3, 2)])
-def test_a_process_that_cannot_be_started(
-    monkeypatch: pytest.MonkeyPatch, failures: int, lost: int
-) -> None:
-    left = failures
-    start = ProcessPoolExecutor._adjust_process_count
+def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = SpawnProcess.start
+    allowed = True
 
-    def fail(pool: ProcessPoolExecutor) -> None:
-        nonlocal left
-        left -= 1
-        if left >= 0:
-            raise OSError(errno.EAGAIN, "no more processes")
-        start(pool)
+    def start_or_fail(process: SpawnProcess) -> None:
+        if not allowed:
+            raise OSError(errno.EMFILE, "Too many open files")
+        start(process)
 
     async def work(workers: Workers) -> None:
+        nonlocal allowed
+        monkeypatch.setattr(SpawnProcess, "start", start_or_fail)
+        allowed = False
         os.kill(processes(workers)[0], signal.SIGKILL)
         await asyncio.sleep(0.3)
-        monkeypatch.setattr(ProcessPoolExecutor, "_adjust_process_count", fail)
-        for _ in range(lost):
-            with pytest.raises(LostWorker, match="no process can be started"):
-                await preprocess(workers, QUICK)
+        assert not workers.ready, "before any image needs the process"
+        with pytest.raises(LostWorker, match="no process can be started"):
+            await preprocess(workers, QUICK)
+
+        allowed = True
+        async with asyncio.timeout(20):
+            while not workers.ready:  # it tries again by itself
+                await asyncio.sleep(0.1)
         assert (await preprocess(workers, QUICK)).pixels.shape == (12, 120, 3)
 
     run(work)
@@ -138,7 +140,7 @@ def test_what_a_library_says_stays_inside(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(Preprocessor, "preprocess", fail)
     with pytest.raises(LostWorker) as lost:
-        service.workers._preprocess(PREPROCESSOR, b"")
+        service.workers._preprocess((PREPROCESSOR, b""))
     assert "path" not in str(lost.value)
 
 
