@@ -16,12 +16,15 @@ from detector.errors import FormatError
 from detector.runtime import Runtime
 from detector.settings import Settings
 
+LIMITS_OF_WORKERS = {"images": {"max_seconds", "max_memory"}}
+"""Settings that decide whether there is a result, but not which."""
+
 
 def fingerprint(bundle_sha256: str, settings: Settings, runtime: Runtime) -> dict[str, object]:
     """Return what changes results on this machine: bundle, settings, arithmetic, libraries."""
     return {
         "bundle": bundle_sha256,
-        "settings": settings.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=LIMITS_OF_WORKERS),
         "backend": runtime.describe(),
         "versions": {
             "detector": __version__,
@@ -29,12 +32,12 @@ def fingerprint(bundle_sha256: str, settings: Settings, runtime: Runtime) -> dic
             "opencv": cv2.__version__,
             "openvino": version("openvino"),
             "pillow": PIL.__version__,
-            **_optional_versions("selectivesearch", "torch"),
+            **optional_versions("selectivesearch", "torch"),
         },
     }
 
 
-def _optional_versions(*packages: str) -> dict[str, str]:
+def optional_versions(*packages: str) -> dict[str, str]:
     """Return the versions of those packages that are installed."""
     versions = {}
     for package in packages:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -19,6 +18,7 @@ from detector.common.json_files import encode
 from detector.common.progress import Progress, ShowProgress, no_progress
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import ImageError
+from detector.fingerprint import optional_versions
 from detector.formats.proposals import from_json, to_json
 from detector.formats.records import Failure
 from detector.image_types import FailedImage
@@ -148,7 +148,7 @@ def _cache_key(settings: ProposalSettings) -> dict[str, object]:
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "pillow": PIL.__version__,
-        "selectivesearch": version("selectivesearch"),
+        **optional_versions("selectivesearch"),
     }
     return {"proposals": settings.model_dump(mode="json"), "versions": versions}
 

@@ -209,6 +209,7 @@ def _record(finished: Finished) -> Entry | Failure:
 
 
 def _from_journal(record: dict[str, Any]) -> Entry | Failure:
+    """Return what a record of the journal, whose checksum is right, says of an image."""
     if "error" in record:
         return Failure(record["file"], record["error"], record["message"])
     return Entry.from_json(record)

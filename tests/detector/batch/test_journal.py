@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import random
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +16,7 @@ from hypothesis import strategies as st
 
 from detector.batch.journal import Journal
 from detector.errors import DetectorError, FormatError, SettingsError
+from tests.support.damage import damage_bytes
 
 FINGERPRINT = {"bundle": "1a", "settings": {"detections": {"nms_iou": 0.3}, "list": (1, 2)}}
 
@@ -102,12 +107,97 @@ def test_two_runs_cannot_share_an_output(path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a letter\nto somebody\n", "my only copy", '{"finger": 1}'])
-def test_other_files_are_refused(path: Path, text: str) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_other_files_are_refused(path: Path, text: str, overwrite: bool) -> None:
     path.parent.mkdir()
     path.write_text(text)
-    with pytest.raises(FormatError, match=r"journal:1: not a line of a journal"):
-        open_journal(path, FINGERPRINT)
+    with pytest.raises(FormatError, match=r"journal: is not a journal: remove it, or name"):
+        open_journal(path, FINGERPRINT, overwrite=overwrite)
     assert path.read_text() == text
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    (tmp_path / "folder").mkdir()
+    for name, message in (("pipe", "is no file"), ("null", "is no file"), ("folder", "folder: ")):
+        with pytest.raises(SettingsError, match=message):
+            Journal(tmp_path / name)
+
+
+def test_a_file_system_without_locks_is_a_warning(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with open_journal(path, FINGERPRINT) as journal:
+        journal.append(make_record("a"))
+    assert "cannot be locked on this file system" in caplog.text
+
+
+def test_a_damaged_first_line_is_refused_and_nothing_is_lost(path: Path) -> None:
+    with open_journal(path, FINGERPRINT) as journal:
+        journal.append(make_record("a"))
+    data = path.read_bytes()
+    damaged = data.replace(b"0.3", b"0.4", 1)
+    path.write_bytes(damaged)
+    with pytest.raises(FormatError, match=r"first line of this journal is damaged.*--overwrite"):
+        open_journal(path, FINGERPRINT)
+    assert path.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda line: line.replace(b'"value": 1', b'"value": 2'), id="a digit"),
+        pytest.param(lambda line: line.replace(b"image 1", b"image 7"), id="a name"),
+        pytest.param(lambda line: line.replace(b"\n", b"\r\n"), id="another line end"),
+        pytest.param(lambda line: bytes(len(line) - 1) + b"\n", id="zeros"),
+        pytest.param(lambda line: line[:20] + line[30:], id="a gap"),
+        pytest.param(lambda line: line[:20] + b"\xff" + line[21:], id="no text"),
+        pytest.param(lambda line: line[:-1], id="two lines in one"),
+        pytest.param(lambda line: b"[" * 10_000 + b"\n", id="nested"),
+        pytest.param(lambda line: b"\n", id="empty"),
+    ],
+)
+def test_a_damaged_line_is_named_and_its_image_forgotten(
+    damage: Any, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with open_journal(path, FINGERPRINT) as journal:
+        for number in range(4):
+            journal.append(make_record(f"image {number}", value=number))
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[2] = damage(lines[2])
+    path.write_bytes(b"".join(lines))
+
+    with open_journal(path, FINGERPRINT) as journal:
+        assert journal.digest("image 1") is None
+        assert journal.digest("image 7") is None
+        for number in (0, 3):
+            assert journal[f"image {number}"] == make_record(f"image {number}", value=number)
+        journal.append(make_record("image 1", value=1))
+    assert f"{path}:3: 1 lines are damaged" in caplog.text
+    with open_journal(path, FINGERPRINT) as journal:
+        assert journal["image 1"] == make_record("image 1", value=1)
+
+
+@given(st.integers(0, 2**32))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100)
+def test_no_damage_changes_a_record(path: Path, seed: int) -> None:
+    path.unlink(missing_ok=True)
+    records = [make_record(f"image {number}", value=number) for number in range(5)]
+    with open_journal(path, FINGERPRINT) as journal:
+        for record in records:
+            journal.append(record)
+    path.write_bytes(damage_bytes(random.Random(seed), path.read_bytes()))
+    try:
+        journal = open_journal(path, FINGERPRINT)
+    except (SettingsError, FormatError):
+        return
+    with journal:
+        assert all(journal[name] in records for name in journal)
 
 
 def test_paths_that_cannot_be_written_are_refused(tmp_path: Path) -> None:
