@@ -16,15 +16,12 @@ from detector.errors import FormatError
 from detector.runtime import Runtime
 from detector.settings import Settings
 
-LIMITS_OF_WORKERS = {"images": {"max_seconds", "max_memory"}}
-"""Settings that decide whether there is a result, but not which."""
-
 
 def fingerprint(bundle_sha256: str, settings: Settings, runtime: Runtime) -> dict[str, object]:
     """Return what changes results on this machine: bundle, settings, arithmetic, libraries."""
     return {
         "bundle": bundle_sha256,
-        "settings": settings.model_dump(mode="json", exclude=LIMITS_OF_WORKERS),
+        "settings": settings.recorded(),
         "backend": runtime.describe(),
         "versions": {
             "detector": __version__,

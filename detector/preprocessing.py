@@ -16,7 +16,7 @@ import numpy as np
 
 from detector.common.object_storage import StoredFile
 from detector.common.worker_pool import Limits
-from detector.errors import ImageError, LostWorker
+from detector.errors import ImageError, LostWorker, OversizedImage
 from detector.formats.proposals import ProposalsFile
 from detector.image_types import FailedImage, PreprocessedImage
 from detector.images import Source, load, read
@@ -94,7 +94,7 @@ class Preprocessor:
         digest = ""
         try:
             started = time.perf_counter()
-            data = read(path)
+            data = read(path, max_bytes=self._images.max_bytes)
             digest = hashlib.sha256(data).hexdigest()
             pixels = load(data, name=name, limits=self._images)
             seconds["decode"] = time.perf_counter() - started
@@ -103,7 +103,9 @@ class Preprocessor:
             proposals = self._propose(pixels, name)
             seconds["proposals"] = time.perf_counter() - started
         except ImageError as error:
-            return FailedImage(type(error)(name, error.message), digest, seconds)
+            # Without a digest the next run tries the image again: its limits may be others.
+            remembered = "" if isinstance(error, OversizedImage) else digest
+            return FailedImage(type(error)(name, error.message), remembered, seconds)
         except OUT_OF_MEMORY as error:
             # Without a digest the next run tries the image again.
             return FailedImage(LostWorker.from_error(name, error), seconds=seconds)

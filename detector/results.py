@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from detector.errors import DetectorError, ImageError
-from detector.image_limits import ImageLimits
 from detector.images import load
+from detector.images.limits import ImageLimits
 from proposals import Image
 from proposals.types import Boxes
 

@@ -18,7 +18,7 @@ from detector.common.config import (
     validate_layers,
 )
 from detector.errors import SettingsError
-from detector.image_limits import ImageLimits
+from detector.images.limits import ImageLimits
 from proposals.types import Superpixels
 
 PRESETS = ("default", "fast", "paper")
@@ -128,6 +128,15 @@ class Settings(Frozen):
             layers.append((str(config), read_toml(config)))
         layers += [(f"--set {text}", parse_assignment(text)) for text in assignments]
         return validate_layers(cls, layers)
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what results depend on, as JSON values.
+
+        Limits of images, other than that of their pixels, decide only about files that are no
+        usual images. A run may go on with others.
+        """
+        limits = set(ImageSettings.model_fields) - {"max_pixels"}
+        return self.model_dump(mode="json", exclude={"images": limits})
 
     def replace(self, **tables: Mapping[str, Any]) -> Self:
         """Return a copy with other values for the given keys of the given tables.

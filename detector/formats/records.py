@@ -18,7 +18,7 @@ class Header:
 
     Args:
         bundle: The bundle's "name" and "sha256".
-        settings: All settings, as JSON values.
+        settings: What results depend on, as JSON values.
         classes: Names of the bundle's classes, in the order of their labels.
     """
 
@@ -32,7 +32,7 @@ class Header:
     ) -> Header:
         """Return the header of a run with a bundle of this name and digest."""
         bundle = {"name": name, "sha256": sha256}
-        return cls(bundle, settings.model_dump(mode="json"), classes)
+        return cls(bundle, settings.recorded(), classes)
 
 
 @dataclass(frozen=True)
