@@ -21,6 +21,7 @@ from detector.commands.process import (
 )
 from detector.commands.progress_bar import ProgressBar
 from detector.common.progress import ShowProgress
+from detector.common.text_files import CONTROL_CHARACTERS
 from detector.errors import DetectorError, install_hint
 from detector.formats.records import Failure
 from detector.settings import PRESETS, Settings
@@ -184,7 +185,7 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
             message = ": ".join(filter(None, ("interrupted", arguments.how_to_continue)))
             print(message, file=sys.stderr)
             return INTERRUPTED
-        print(f"error: {_describe(error, arguments)}", file=sys.stderr)
+        print(f"error: {_one_line(_describe(error, arguments))}", file=sys.stderr)
         return WRONG_CALL
     finally:
         interruption.uninstall()
@@ -198,6 +199,14 @@ def _describe(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
+
+
+def _one_line(message: str) -> str:
+    """Return a message with escapes for what ends a line or controls a terminal.
+
+    A name of a file or a field of one can have such characters.
+    """
+    return CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], message)
 
 
 def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorError:

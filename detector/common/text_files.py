@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -17,6 +18,18 @@ _ENCODING_OF_MARK = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 """Byte order marks, and what they say of the rest."""
+
+
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters that end a line or control a terminal."""
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is a file; one that no file can have, as it is too long, is none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def read_bytes(path: Path, *, limit: int | None = None) -> bytes:

@@ -1,8 +1,8 @@
-"""XML files of PASCAL VOC and ILSVRC, which annotate one image each, and lists of images."""
+"""XML files of PASCAL VOC and ILSVRC, which annotate one image each."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +11,9 @@ from xml.parsers import expat
 
 import numpy as np
 
-from detector.common.text_files import read_bytes, read_lines
-from detector.datasets.ground_truth import AnnotatedImage
+from detector.common.json_fields import short
+from detector.common.text_files import read_bytes
+from detector.datasets.ground_truth import AnnotatedImage, check_name
 from detector.errors import FormatError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -20,6 +21,9 @@ EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 LARGEST_NUMBER = 1e6
 """Largest number of pixels in a box or an image's side. It is more than any image has."""
+
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
+"""A number. Python also reads `1_0` and `nan`, which other readers of VOC's files do not."""
 
 Box = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels, 0-based, with x2 and y2 exclusive."""
@@ -87,14 +91,12 @@ def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotatio
 
     Raises:
         FormatError: The file is missing, is not XML, or lacks the image's size or an object's
-            class or box.
+            class or box, or has one of them twice.
     """
     root = _parse(path)
     try:
-        width = int(_read_number(root, "size/width"))
-        height = int(_read_number(root, "size/height"))
-        if width < 0 or height < 0:
-            raise ValueError(f"<size> is {width} x {height}: sides must not be negative")
+        width = _read_side(root, "size/width")
+        height = _read_side(root, "size/height")
     except ValueError as error:
         raise FormatError(path, str(error)) from error
 
@@ -103,29 +105,17 @@ def read(path: Path, *, first_pixel: int, skip_empty: bool = False) -> Annotatio
         try:
             item = _read_object(element, position, first_pixel)
             x1, y1, x2, y2 = item.box
-            has_area = x1 < x2 and y1 < y2
-            if not has_area and not skip_empty:
+            is_empty = x2 < x1 + 1 or y2 < y1 + 1  # xmax < xmin or ymax < ymin
+            if is_empty and not skip_empty:
                 edges = (element.findtext(f"bndbox/{edge}") for edge in EDGES)
                 raise ValueError(f"box {', '.join(map(str, edges))} has no area")
         except ValueError as error:
             raise _object_error(path, position, str(error)) from error
-        if has_area:
+        if not is_empty:
             objects.append(item)
 
     file = root.findtext("filename", path.stem).strip()
     return Annotation(path, file, width, height, tuple(objects))
-
-
-def read_names(path: Path) -> list[str]:
-    """Read the names in a list of images: the first word of each line that is not empty.
-
-    Raises:
-        FormatError: The list cannot be read or is empty.
-    """
-    names = [line.split()[0] for line in read_lines(path) if line.strip()]
-    if not names:
-        raise FormatError(path, "lists no image")
-    return names
 
 
 def _parse(path: Path) -> ElementTree.Element:
@@ -141,14 +131,14 @@ def _read_object(element: ElementTree.Element, position: int, first_pixel: int) 
     """Read an `<object>`.
 
     Raises:
-        ValueError: It lacks its class or box.
+        ValueError: It lacks its class or box, or has one of them twice.
     """
-    name = _read_text(element, "name")
+    name = check_name(_read_text(element, "name"))
     x1, y1, x2, y2 = (_read_number(element, f"bndbox/{edge}") for edge in EDGES)
     box = (x1 - first_pixel, y1 - first_pixel, x2 - first_pixel + 1, y2 - first_pixel + 1)
-    difficult = element.findtext("difficult", "").strip() or "0"
+    difficult = _find_text(element, "difficult") or "0"
     if difficult not in ("0", "1"):
-        raise ValueError(f"<difficult> is {difficult!r}, but must be 0 or 1")
+        raise ValueError(f"<difficult> is {short(difficult)}, but must be 0 or 1")
     return AnnotatedObject(position, name, box, difficult == "1")
 
 
@@ -158,26 +148,55 @@ def _read_text(element: ElementTree.Element, path: str) -> str:
     Raises:
         ValueError: It is missing or empty.
     """
-    text = (element.findtext(path) or "").strip()
+    text = _find_text(element, path)
     if not text:
-        raise ValueError(f"lacks <{path.replace('/', '><')}>")
+        raise ValueError(f"lacks {_in_brackets(path)}")
     return text
+
+
+def _find_text(element: ElementTree.Element, path: str) -> str:
+    """Return the text of an element inside `element`, or "" if it is missing.
+
+    Raises:
+        ValueError: There are two such elements, or the element has others in its text. Readers then
+            differ in what they take.
+    """
+    found = element.findall(path)
+    if not found:
+        return ""
+    if len(found) > 1:
+        raise ValueError(f"has {_in_brackets(path)} {len(found)} times, but must have it once")
+    if len(found[0]):
+        raise ValueError(f"{_in_brackets(path)} must have text alone, not other elements")
+    return (found[0].text or "").strip()
+
+
+def _in_brackets(path: str) -> str:
+    return f"<{path.replace('/', '><')}>"
 
 
 def _read_number(element: ElementTree.Element, path: str) -> float:
     """Return the number in an element inside `element`.
 
     Raises:
-        ValueError: It is missing, or is not a finite number.
+        ValueError: It is missing, or is not a number of pixels.
     """
     text = _read_text(element, path)
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not abs(number) <= LARGEST_NUMBER:  # false for NaN as well
-        raise ValueError(f"<{path.replace('/', '><')}> is {text[:40]!r}, not a number of pixels")
-    return number
+    if not NUMBER.fullmatch(text) or abs(float(text)) > LARGEST_NUMBER:
+        raise ValueError(f"{_in_brackets(path)} is {short(text)}, not a number of pixels")
+    return float(text)
+
+
+def _read_side(element: ElementTree.Element, path: str) -> int:
+    """Return the length of an image's side, which is 0 where tools do not know it.
+
+    Raises:
+        ValueError: It is missing, or is not a whole number from 0 on.
+    """
+    number = _read_number(element, path)
+    if number < 0 or not number.is_integer():
+        raise ValueError(f"{_in_brackets(path)} is {number:g}, but must be a whole number from 0")
+    return int(number)
 
 
 def _object_error(path: Path, position: int, message: str) -> FormatError:

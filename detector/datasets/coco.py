@@ -14,7 +14,7 @@ import numpy as np
 
 from detector.common.json_fields import are_numbers, is_number, is_whole, short
 from detector.common.json_files import read_json
-from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth, check_name
 from detector.errors import FormatError
 
 LARGEST_NUMBER = 1e6
@@ -54,7 +54,7 @@ def read_content(path: Path) -> dict[str, Any]:
         _check(path, location, _check_annotation, item)
         for key, known in (("image_id", image_ids), ("category_id", category_ids)):
             if item[key] not in known:
-                raise FormatError(path, f"{location}: unknown {key} {item[key]}")
+                raise FormatError(path, f"{location}: unknown {key} {short(item[key])}")
     return dict(content)
 
 
@@ -128,6 +128,7 @@ def _check_image(item: dict[str, Any]) -> None:
 def _check_category(item: dict[str, Any]) -> None:
     _check_category_id(item, "id")
     _check_text(item, "name")
+    check_name(item["name"])
 
 
 def _check_annotation(item: dict[str, Any]) -> None:
@@ -138,7 +139,8 @@ def _check_annotation(item: dict[str, Any]) -> None:
         raise ValueError(f"bbox is {short(box)}, but must be four numbers: x, y, width, height")
     if not all(abs(number) <= LARGEST_NUMBER for number in box):  # not NaN either
         raise ValueError(f"bbox is {short(box)}, but must have numbers of pixels")
-    if not (box[2] > 0 and box[3] > 0):
+    x, y, width, height = np.array(box, np.float32)
+    if not (x + width > x and y + height > y):  # as float32, in which boxes are kept
         raise ValueError(f"bbox {short(box)} must have a width and a height")
     for key in ("difficult", "iscrowd", "ignore"):
         flag(item, key)

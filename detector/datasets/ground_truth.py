@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.common.json_fields import short
+from detector.common.text_files import CONTROL_CHARACTERS
 from detector.errors import FormatError
 from proposals.types import Boxes
+
+
+def is_in_folder(name: str) -> bool:
+    """Return whether the name of a file in a list is that of a file in the list's own folders."""
+    path = PurePath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def check_name(name: str) -> str:
+    """Return the name of a class, which is a line in tables and messages.
+
+    Raises:
+        ValueError: It has control characters.
+    """
+    if CONTROL_CHARACTERS.search(name):
+        raise ValueError(f"class {short(name)} must be one line, without control characters")
+    return name
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ validation set in one file.
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,9 +21,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from detector.common.text_files import read_bytes, read_lines
+from detector.common.json_fields import short
+from detector.common.text_files import is_file, read_bytes, read_lines
 from detector.datasets import annotation_xml
-from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
+from detector.datasets.ground_truth import AnnotatedImage, GroundTruth, is_in_folder
 from detector.errors import FormatError
 from proposals.types import Boxes
 
@@ -43,6 +45,9 @@ RCNN_LISTS = {name: Path(__file__).with_name(f"rcnn_{name}.txt") for name in ("v
 
 VALIDATION = "ILSVRC2015_det_validation"
 """Start of the names of the validation set's files in the kit."""
+
+LARGEST_DIGITS = 9
+"""Digits of an image's number, at most; the validation set has 20,121 images."""
 
 MAT_READER = Path(__file__).with_name("read_mat.py")
 """The program that reads the kit's `.mat` file."""
@@ -110,9 +115,9 @@ def read(root: Path, split: str) -> GroundTruth:
         FormatError: A file is missing or wrong.
     """
     file = root / LIST_FOLDER / f"{split}.txt"
-    if split in RCNN_LISTS and not file.exists():
+    if split in RCNN_LISTS and not is_file(file):
         return _read_tree(root, _read_list(RCNN_LISTS[split]))
-    return _read_tree(root, dict.fromkeys(annotation_xml.read_names(file)))
+    return _read_tree(root, dict.fromkeys(_read_names(file)), skip_faults=True)
 
 
 def source_folders(root: Path | None, devkit: Path | None) -> tuple[Path, ...]:
@@ -150,12 +155,16 @@ def read_validation(split: Split, *, root: Path | None, devkit: Path | None) -> 
 
     # The kit's other files use the numbers of the official list.
     official_ids = _read_list(_require(official_list))
+    unknown = next((name for name in image_ids if name not in official_ids), None)
+    if unknown is not None:
+        # The blacklist would not hold for it.
+        raise FormatError(list_file, f"{short(unknown)} is not in the kit's list {official_list}")
     truth = _read_tree(root, image_ids) if root else _read_kit(kit, official_ids, image_ids)
 
     positions = {name: position for position, name in enumerate(image_ids)}
     names = {image_id: name for name, image_id in official_ids.items()}
     blacklist_file = _require(kit / "data" / f"{VALIDATION}_blacklist.txt")
-    pairs = [(names.get(image_id), label) for image_id, label in _read_blacklist(blacklist_file)]
+    pairs = _read_blacklist(blacklist_file, names)
     blacklist = frozenset((positions[name], label) for name, label in pairs if name in positions)
     return Validation(truth, blacklist)
 
@@ -169,52 +178,120 @@ def _parse_class(row: Mapping[str, str]) -> DetClass:
 
 def _require(file: Path) -> Path:
     """Return a file of the kit or the tree, and raise `FormatError` if it is missing."""
-    if not file.is_file():
+    if not is_file(file):
         raise FormatError(file, f"is not there; {WHERE_TO_GET_IT}")
     return file
 
 
+def _fields(line: str) -> list[str]:
+    """Return what spaces and tabs separate in a line; other spaces can be part of a name."""
+    return re.split("[ \t]+", line.strip(" \t"))
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text is the number of an image."""
+    return text.isascii() and text.isdecimal() and len(text) <= LARGEST_DIGITS
+
+
+def _read_names(file: Path) -> list[str]:
+    """Read the names in a list of images, each alone in its line or followed by a number.
+
+    Lists of the training set that are put together name some images more than once.
+
+    Raises:
+        FormatError: The list cannot be read, is empty, or has another line.
+    """
+    names = []
+    for line_number, line in enumerate(read_lines(file), start=1):
+        name, *numbers = _fields(line)
+        if len(numbers) > 1 or not all(_is_number(text.removeprefix("-")) for text in numbers):
+            raise FormatError(
+                file, f"must be a name or a name and a number, not {short(line)}", line_number
+            )
+        _check_in_tree(file, name, line_number)
+        names.append(name)
+
+    names = list(filter(None, names))
+    if not names:
+        raise FormatError(file, "lists no image")
+    return names
+
+
 def _read_list(file: Path) -> dict[str, int]:
     """Read the numbers of a list's images by name, in the order of the list."""
+    names: dict[int, str] = {}
     image_ids: dict[str, int] = {}
     for line_number, line in enumerate(read_lines(file), start=1):
-        fields = line.split()
-        if len(fields) != 2 or not fields[1].isdecimal():
-            raise FormatError(file, f"must be a name and a number, not {line!r}", line_number)
-        if fields[0] in image_ids:
-            raise FormatError(file, f"{fields[0]} is listed twice", line_number)
-        image_ids[fields[0]] = int(fields[1])
+        fields = _fields(line)
+        if len(fields) != 2 or not _is_number(fields[1]):
+            raise FormatError(file, f"must be a name and a number, not {short(line)}", line_number)
+        name = fields[0]
+        number = int(fields[1])
+        _check_in_tree(file, name, line_number)
+        if name in image_ids:
+            raise FormatError(file, f"{short(name)} is listed twice", line_number)
+        if number in names:
+            message = f"{short(name)} has the number of {short(names[number])}: {number}"
+            raise FormatError(file, message, line_number)
+        names[number] = name
+        image_ids[name] = number
 
-    if len(set(image_ids.values())) < len(image_ids):
-        raise FormatError(file, "two images have the same number")
+    if not image_ids:
+        raise FormatError(file, "lists no image")
     return image_ids
 
 
-def _read_blacklist(file: Path) -> list[tuple[int, int]]:
-    """Read the pairs of an image's number and a label that are ignored in scores."""
+def _read_blacklist(file: Path, names: Mapping[int, str]) -> list[tuple[str, int]]:
+    """Read the pairs of an image's name and a label that are ignored in scores.
+
+    Args:
+        file: The list.
+        names: Names of the images by official number.
+    """
     labels = _labels_by_wnid()
     pairs = []
     for line_number, line in enumerate(read_lines(file), start=1):
-        fields = line.split()
-        if len(fields) != 2 or not fields[0].isdecimal() or fields[1] not in labels:
-            raise FormatError(file, f"must be a number and a synset, not {line!r}", line_number)
-        pairs.append((int(fields[0]), labels[fields[1]]))
+        fields = _fields(line)
+        if len(fields) != 2 or not _is_number(fields[0]) or fields[1] not in labels:
+            message = f"must be a number and a synset, not {short(line)}"
+            raise FormatError(file, message, line_number)
+        number = int(fields[0])
+        if number not in names:
+            raise FormatError(file, f"there is no image {number} in the kit's list", line_number)
+        pairs.append((names[number], labels[fields[1]]))
+
+    if not pairs:
+        raise FormatError(file, "lists nothing, but the kit's own has pairs")
     return pairs
 
 
-def _read_tree(root: Path, image_ids: Mapping[str, int | None]) -> GroundTruth:
-    """Read the annotations of a list's images from the tree."""
+def _read_tree(
+    root: Path, image_ids: Mapping[str, int | None], *, skip_faults: bool = False
+) -> GroundTruth:
+    """Read the annotations of a list's images from the tree.
+
+    Args:
+        root: Folder of the tree.
+        image_ids: Numbers of the images by name.
+        skip_faults: Leave out images of the training set without a file of annotations, and boxes
+            without area. By default they are an error, and the images are those of the list.
+    """
     labels = _labels_by_wnid()
     images = []
     for name, image_id in image_ids.items():
         path = _path_in_tree(name)
         file = root / "Annotations" / "DET" / f"{path}.xml"
-        is_training = path.startswith("train/")
-        if is_training and not file.exists():
+        may_skip = skip_faults and path.startswith("train/")
+        if may_skip and not is_file(file):
             continue
-        annotation = annotation_xml.read(file, first_pixel=0, skip_empty=is_training)
+        annotation = annotation_xml.read(file, first_pixel=0, skip_empty=may_skip)
         images.append(annotation.to_image(f"{path}.JPEG", labels, image_id))
     return GroundTruth(_class_ids(), tuple(images))
+
+
+def _check_in_tree(file: Path, name: str, line_number: int) -> None:
+    if not is_in_folder(name):
+        raise FormatError(file, f"{short(name)} must be in the tree, without ..", line_number)
 
 
 def _path_in_tree(name: str) -> str:
@@ -255,7 +332,7 @@ def _read_kit_annotations(file: Path) -> dict[int | None, tuple[Boxes, NDArray[n
     import scipy  # noqa: F401 - the reader needs it; its absence is an error of its own
 
     read_bytes(file)  # for the errors of files that cannot be read
-    reader = [sys.executable, str(MAT_READER), str(file)]
+    reader = [sys.executable, "-P", str(MAT_READER), str(file)]  # -P: no imports from its folder
     try:
         done = subprocess.run(reader, capture_output=True, timeout=MAT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
@@ -271,6 +348,9 @@ def _read_kit_annotations(file: Path) -> dict[int | None, tuple[Boxes, NDArray[n
     corners = arrays["boxes"].T
     if not (((labels >= 0) & (labels < len(det_classes()))).all() and _are_boxes(corners)):
         raise FormatError(file, "not the kit's ground truth: a box or a label is no such thing")
+
+    if len(np.unique(arrays["ids"])) < len(arrays["ids"]):
+        raise FormatError(file, "not the kit's ground truth: two images have the same number")
 
     boxes = (corners + np.array([0, 0, 1, 1])).astype(np.float32)  # the maxima are inclusive
     ends = np.cumsum(arrays["counts"])[:-1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePath
 
-from detector.common.text_files import read_lines
+from detector.common.json_fields import short
+from detector.common.text_files import is_file, read_lines
 from detector.datasets import annotation_xml
-from detector.datasets.ground_truth import GroundTruth
+from detector.datasets.ground_truth import GroundTruth, is_in_folder
 from detector.errors import FormatError
 from detector.images import SUFFIXES
 
@@ -19,8 +21,8 @@ ANNOTATION_FOLDER = "Annotations"
 LIST_FOLDER = "ImageSets/Main"
 """Folder of the lists of images in the tree."""
 
-FLAGS = ("-1", "0", "1")
-"""What a list of one class says of an image: the class is absent, difficult, or present."""
+FLAGGED = re.compile(r"(.+?)[ \t]+(?:-1|0|1)")
+"""A line of a list of one class: a name, and whether the class is absent, difficult, or present."""
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -79,16 +81,19 @@ def _read_names(root: Path, split: str) -> list[str]:
     file = root / LIST_FOLDER / f"{split}.txt"
     numbers: dict[str, int] = {}
     for number, line in enumerate(read_lines(file), start=1):
-        name = line.strip()
+        name = line.strip(" \t")
         if not name:
             continue
 
-        *words, last = name.rsplit(maxsplit=1)
-        has_flag = bool(words) and last in FLAGS
-        if has_flag and not (root / ANNOTATION_FOLDER / f"{name}.xml").exists():
-            name = words[0]
+        flagged = FLAGGED.fullmatch(name)
+        if flagged and not is_file(root / ANNOTATION_FOLDER / f"{name}.xml"):
+            name = flagged[1]
+        if not is_in_folder(name):
+            raise FormatError(file, f"{short(name)} must be in the tree, without ..", number)
         if name in numbers:
-            raise FormatError(file, f"{name} is listed twice, first in {numbers[name]}", number)
+            raise FormatError(
+                file, f"{short(name)} is listed twice, first in {numbers[name]}", number
+            )
         numbers[name] = number
 
     if not numbers:
@@ -111,7 +116,7 @@ def _image_name(root: Path, name: str, stated: str) -> str:
     suffixes = [".jpg", *sorted(SUFFIXES), *sorted(map(str.upper, SUFFIXES))]
     if folder.is_dir():
         for suffix in suffixes:
-            if (folder / f"{name}{suffix}").is_file():
+            if is_file(folder / f"{name}{suffix}"):
                 return f"{name}{suffix}"
 
     suffix = PurePath(stated).suffix

@@ -7,6 +7,7 @@ with convolutions*, section 7. The softmax probabilities of all crops and member
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from detector.bundles.manifest import Normalisation
 from detector.common.progress import Progress, ShowProgress, no_progress
+from detector.common.text_files import read_lines
 from detector.errors import FormatError
 from detector.evaluation.bootstrap import Interval, difference_of_means
 from detector.images import SUFFIXES, load
@@ -74,11 +76,7 @@ def read_labels(path: Path) -> list[str]:
     Raises:
         FormatError: The file cannot be read, or is empty.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise FormatError(path, f"the labels cannot be read: {error}") from error
-    labels = [line.strip() for line in lines if line.strip()]
+    labels = [line.strip() for line in read_lines(path) if line.strip()]
     if not labels:
         raise FormatError(path, "has no label")
     return labels
@@ -90,16 +88,28 @@ def find_labelled(folder: Path, labels: list[str]) -> list[tuple[Path, int]]:
     A folder may also have the first word of a label as its name.
 
     Raises:
-        FormatError: A subfolder is not a label, or there is no image.
+        FormatError: A subfolder is not a label, fits several, or cannot be read, or there is no
+            image.
     """
-    index = {label.split()[0]: number for number, label in enumerate(labels)}
-    index |= {label: number for number, label in enumerate(labels)}
+    whole = defaultdict(list)
+    first_words = defaultdict(list)
+    for number, label in enumerate(labels):
+        whole[label].append(number)
+        first_words[label.split()[0]].append(number)
+
     found = []
     for child in sorted(path for path in folder.glob("*") if path.is_dir()):
-        if child.name not in index:
+        numbers = whole.get(child.name) or first_words.get(child.name)
+        if numbers is None:
             raise FormatError(child, "is the name of no label")
-        files = sorted(path for path in child.iterdir() if path.suffix.lower() in SUFFIXES)
-        found += [(path, index[child.name]) for path in files]
+        if len(numbers) > 1:
+            lines = ", ".join(str(number + 1) for number in numbers[:5])
+            raise FormatError(child, f"fits {len(numbers)} labels, such as those numbered {lines}")
+        try:
+            files = sorted(path for path in child.iterdir() if path.suffix.lower() in SUFFIXES)
+        except OSError as error:
+            raise FormatError(child, f"cannot be read: {error.strerror}") from error
+        found += [(path, numbers[0]) for path in files]
     if not found:
         raise FormatError(folder, "has no image in subfolders named as the labels")
     return found

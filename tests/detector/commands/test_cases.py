@@ -47,7 +47,20 @@ def test_a_voc_list_that_names_an_image_twice(
     root = CASES / "voc" / "dup_in_list"
     arguments = ["--voc", "2007", "--data-root", str(root), "--split", "val"]
     assert command([*arguments, "--detections", str(root / detections)]) == 2
-    assert "val.txt:3: a is listed twice, first in 1" in capsys.readouterr().err
+    assert 'val.txt:3: "a" is listed twice, first in 1' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["a\u2028b", "a\x85b", "a\x1b[31m", "a\0b"])
+def test_an_error_with_a_name_from_a_file_is_one_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(CASES / "voc" / "stale_filename", tmp_path / "tree")
+    (tmp_path / "tree" / "ImageSets" / "Main" / "val.txt").write_text(name, encoding="utf-8")
+    arguments = ["--voc", "2007", "--data-root", str(tmp_path / "tree"), "--split", "val"]
+    assert command([*arguments, "--detections", "absent.json"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert error.removesuffix("\n").isprintable()
 
 
 @pytest.mark.parametrize("rule", ["coco", "voc2007", "voc2012"])

@@ -323,9 +323,17 @@ def test_an_area_that_is_null_is_that_of_the_box() -> None:
         ("area", -1), ("area", float("nan")), ("bbox", None), ("bbox", ["1", "2", "3", "4"]),
         ("bbox", [1, 2, 3, True]), ("bbox", [1, 2, 3, 1e39]), ("bbox", {"x": 1}),
         ("category_id", 18.0), ("category_id", True), ("category_id", "18"), ("image_id", None),
-        ("image_id", [2]),
+        ("image_id", [2]), ("image_id", "x" * 5000), ("image_id", "a\nb"),
+        ("bbox", [100, 0, 1e-7, 5]),
     ],
 )  # fmt: skip
 def test_every_field_of_an_annotation_is_checked(key: str, value: Any, tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match=rf"annotations\[0\]: (unknown )?{key}"):
+    with pytest.raises(FormatError, match=rf"annotations\[0\]: (unknown )?{key}") as caught:
         read(tmp_path, truth_with("annotations", **{key: value}))
+    assert "\n" not in str(caught.value)
+    assert len(caught.value.message) < 200
+
+
+def test_a_class_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r'categories\[0\]: class "a\\nb" must be one line'):
+        read(tmp_path, truth_with("categories", name="a\nb"))

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from detector.datasets import ilsvrc
 from detector.errors import FormatError
 from detector.images import load
+from tests.support.damaged_annotations import BLACKLIST, make_ilsvrc
 
 ANNOTATION = (
     "<annotation><filename>a</filename><size><width>50</width><height>40</height></size>"
     "<object><name>{}</name><bndbox>"
     "<xmin>0</xmin><xmax>49</xmax><ymin>3</ymin><ymax>3</ymax></bndbox></object></annotation>"
 )
+
+
+OFFICIAL_LIST = "devkit/data/det_lists/val.txt"
 
 
 @pytest.fixture
@@ -65,6 +72,111 @@ def test_faults_of_the_training_set_are_skipped(tree: Path) -> None:
     file.write_text(text.replace("</annotation>", f"\n{unknown}</annotation>"))
     with pytest.raises(FormatError, match=r"b\.xml:2: object 3: unknown class 'n0'"):
         ilsvrc.read(tree, "train")
+
+
+@pytest.fixture
+def sound(tmp_path: Path) -> Path:
+    """Return a tree of three images with a kit in it."""
+    make_ilsvrc(tmp_path)
+    return tmp_path
+
+
+def test_lists_that_disagree_are_refused(sound: Path) -> None:
+    """Otherwise the blacklist would not hold for the image."""
+    file = sound / OFFICIAL_LIST
+    file.write_text(file.read_text().replace("00000006", "00000007"))
+    with pytest.raises(FormatError, match=r'"ILSVRC2012_val_00000006" is not in the kit'):
+        ilsvrc.read_validation("val", root=sound, devkit=None)
+
+
+def test_no_image_of_the_validation_set_is_skipped(sound: Path) -> None:
+    """Otherwise the blacklist would hold for other images than those it names."""
+    for file in (sound / "ImageSets" / "DET" / "val.txt", sound / OFFICIAL_LIST):
+        file.write_text(f"part/x 9\n{file.read_text()}")
+    with pytest.raises(FormatError, match=r"train/part/x\.xml: cannot be read"):
+        ilsvrc.read_validation("val", root=sound, devkit=None)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("det_lists/val.txt", "", "lists no image"),
+        ("det_lists/val.txt", "a 1\na 2\n", r':2: "a" is listed twice'),
+        ("det_lists/val.txt", "a 1\nb 1\n", r':2: "b" has the number of "a": 1'),
+        ("det_lists/val.txt", f"a {'9' * 5000}\n", ":1: must be a name and a number"),
+        ("det_lists/val.txt", "a \u0661\n", ":1: must be a name and a number"),
+        ("det_lists/val.txt", "../a 1\n", r':1: "../a" must be in the tree'),
+        ("det_lists/val.txt", "/a 1\n", r':1: "/a" must be in the tree'),
+        ("det_lists/val.txt", "a 1 2\n", ":1: must be a name and a number"),
+        (BLACKLIST, "", "lists nothing"),
+        (BLACKLIST, "1 n02691156\n4 n02691156\n", ":2: there is no image 4"),
+        (BLACKLIST, "1 n0\n", ":1: must be a number and a synset"),
+    ],
+)
+def test_lists_of_the_kit_are_checked(file: str, text: str, message: str, sound: Path) -> None:
+    (sound / "devkit" / "data" / file).write_text(text, encoding="utf-8")
+    with pytest.raises(FormatError, match=message) as caught:
+        ilsvrc.read_validation("val", root=sound, devkit=None)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize("text", ["a b 1\n", "a 1b 2\n", "a 1 2\n", "../a\n", "\n"])
+def test_lists_of_names_are_checked(text: str, tree: Path) -> None:
+    (tree / "ImageSets" / "DET" / "train.txt").write_text(text)
+    with pytest.raises(FormatError, match=r"train\.txt:"):
+        ilsvrc.read(tree, "train")
+
+
+def kit_arrays() -> dict[str, Any]:
+    """Return the arrays of a kit of one image with two objects."""
+    boxes = np.empty((1, 1), object)
+    boxes[0, 0] = np.array([[4, 1], [5, 2], [195, 3], [371, 4]], np.uint16)
+    labels = np.empty((1, 1), object)
+    labels[0, 0] = np.array([[2, 58]], np.uint8)
+    return {"gt_obj_bboxes": boxes, "gt_obj_labels": labels, "gt_img_ids": np.array([[1]])}
+
+
+def save_kit(folder: Path, content: dict[str, Any], **options: Any) -> Path:
+    from scipy.io import savemat
+
+    file = folder / "ground_truth.mat"
+    savemat(file, content, **options)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("key", "array", "message"),
+    [
+        ("gt_obj_labels", np.array([[2.5, 58]]), "is not whole"),
+        ("gt_obj_labels", np.array([[float("nan"), 58]]), "is not whole"),
+        ("gt_obj_labels", np.array([[0, 58]]), "a box or a label is no such thing"),
+        ("gt_obj_labels", np.array([[2]]), "different lengths"),
+        ("gt_obj_bboxes", np.array([[4, 5, 195, 371], [1, 2, 3, 4]]), "must have four rows"),
+        ("gt_obj_bboxes", np.ones((4, 2), complex) * 1j, "TypeError"),
+        ("gt_obj_bboxes", np.full((4, 2), np.nan), "a box or a label is no such thing"),
+    ],
+)
+def test_arrays_of_the_kit_are_checked(
+    key: str, array: NDArray[Any], message: str, tmp_path: Path
+) -> None:
+    content = kit_arrays()
+    content[key][0, 0] = array
+    file = save_kit(tmp_path, content)
+    with pytest.raises(FormatError, match=rf"\.mat: not the kit's ground truth: .*{message}"):
+        ilsvrc._read_kit_annotations(file)
+
+
+def test_damage_that_a_checksum_shows_is_noticed(tmp_path: Path) -> None:
+    file = save_kit(tmp_path, kit_arrays(), do_compression=True)
+    boxes, labels = ilsvrc._read_kit_annotations(file)[1]
+    assert boxes.tolist() == [[4, 5, 196, 372], [1, 2, 4, 5]]
+    assert labels.tolist() == [1, 57]
+
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(FormatError, match="incorrect data check"):
+        ilsvrc._read_kit_annotations(file)
 
 
 def test_unknown_classes_are_refused(tree: Path) -> None:

@@ -64,7 +64,7 @@ def test_other_classes_are_taken_from_the_tree(tmp_path: Path) -> None:
         ),
         (
             make_annotation(OBJECT.format("dog", "", 5, "x", 9, 9)),
-            "object 1: <bndbox><ymin> is 'x'",
+            'object 1: <bndbox><ymin> is "x"',
         ),
         (make_annotation("<object><name>dog</name></object>"), "object 1: lacks <bndbox><xmin>"),
         (make_annotation(OBJECT.format("", "", 1, 1, 9, 9)), "object 1: lacks <name>"),
@@ -103,6 +103,51 @@ def test_errors_name_the_missing_file(tmp_path: Path) -> None:
     (root / "ImageSets" / "Main" / "train.txt").write_text("\n")
     with pytest.raises(FormatError, match="lists no image"):
         voc.read(root, "train")
+
+
+@pytest.mark.parametrize("edge", ["1_0", "nan", "1e400", "\u0661", "0x1f", "4<b/>8", "1 2", "1e7"])
+def test_an_edge_is_a_number_of_pixels(edge: str, tmp_path: Path) -> None:
+    item = OBJECT.format("dog", "", edge, 5, 9, 9)
+    with pytest.raises(FormatError, match=r"object 1: <bndbox><xmin> (is|must have text)"):
+        voc.read(make_tree(tmp_path, a=make_annotation(item)), "train")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    ["<name>cat</name>", "<difficult>0</difficult>", "<bndbox><xmin>1</xmin></bndbox>"],
+)
+def test_an_element_that_is_there_twice_is_refused(extra: str, tmp_path: Path) -> None:
+    item = OBJECT.format("dog", f"<difficult>1</difficult>{extra}", 5, 5, 9, 9)
+    with pytest.raises(FormatError, match=r"object 1: has <.*> 2 times, but must have it once"):
+        voc.read(make_tree(tmp_path, a=make_annotation(item)), "train")
+
+
+@pytest.mark.parametrize("xmax", ["9.0000000001", "9.5", "9"])
+def test_a_box_does_not_end_before_it_begins(xmax: str, tmp_path: Path) -> None:
+    item = OBJECT.format("dog", "", 10, 5, xmax, 9)
+    with pytest.raises(FormatError, match=rf"box 10, 5, {xmax}, 9 has no area"):
+        voc.read(make_tree(tmp_path, a=make_annotation(item)), "train")
+
+
+def test_a_class_is_one_line(tmp_path: Path) -> None:
+    item = OBJECT.format("dog\ncat", "", 5, 5, 9, 9)
+    with pytest.raises(FormatError, match=r'class "dog\\ncat" must be one line'):
+        voc.read(make_tree(tmp_path, a=make_annotation(item)), "train")
+
+
+@pytest.mark.parametrize("width", ["-1", "160.7"])
+def test_a_side_is_a_whole_number(width: str, tmp_path: Path) -> None:
+    text = make_annotation().replace("500", width)
+    with pytest.raises(FormatError, match=rf"<size><width> is {width}, but must be a whole"):
+        voc.read(make_tree(tmp_path, a=text), "train")
+
+
+@pytest.mark.parametrize("name", ["/a", "../a", "b/../../a 1"])
+def test_images_are_in_the_tree(name: str, tmp_path: Path) -> None:
+    root = make_tree(tmp_path, a=make_annotation())
+    (root / "ImageSets" / "Main" / "val.txt").write_text(f"a\n{name}\n")
+    with pytest.raises(FormatError, match=r"val\.txt:2: .* must be in the tree"):
+        voc.read(root, "val")
 
 
 CASES = Path(__file__).parents[2] / "cases" / "voc"

@@ -147,7 +147,7 @@ def test_labels_with_blanks(tmp_path: Path) -> None:
 
 
 def test_errors_name_what_is_wrong(folder: Path) -> None:
-    with pytest.raises(FormatError, match=r"labels cannot be read"):
+    with pytest.raises(FormatError, match=r"cannot be read"):
         read_labels(folder / "absent.txt")
     (folder / "empty.txt").touch()
     with pytest.raises(FormatError, match=r"empty.txt: has no label"):
@@ -156,6 +156,25 @@ def test_errors_name_what_is_wrong(folder: Path) -> None:
         find_labelled(folder / "images", ["c0", "c3"])
     with pytest.raises(FormatError, match="has no image in subfolders"):
         find_labelled(folder / "images" / "c0", ["c0"])
+
+
+def test_a_folder_that_fits_two_labels_is_refused(folder: Path) -> None:
+    labels = ["c0 crane", "c3 great owl", "c7", "c3 great shark"]
+    with pytest.raises(FormatError, match=r"c3: fits 2 labels, such as those numbered 2, 4"):
+        find_labelled(folder / "images", labels)
+
+
+@pytest.mark.parametrize(
+    ("data", "labels"),
+    [
+        (b"\xef\xbb\xbfa\r\nb\r\n", ["a", "b"]),
+        ("a\nb".encode("utf-16"), ["a", "b"]),
+        ("a\x85b\u2028c\nd\n".encode(), ["a\x85b\u2028c", "d"]),
+    ],
+)
+def test_labels_are_lines(data: bytes, labels: list[str], tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(data)
+    assert read_labels(tmp_path / "labels.txt") == labels
 
 
 def test_bvlc_weights_classify_imagenet(
