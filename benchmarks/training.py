@@ -54,7 +54,7 @@ def main() -> None:
     recipe = RegionTraining.model_validate(read_toml(arguments.config))
     with tempfile.TemporaryDirectory() as out:
         options = TrainingOptions(Path(out), device=arguments.device)
-        with start_training(recipe, options) as training:
+        with start_training(recipe, options, results=()) as training:
             rates = measure(training, recipe, arguments.rounds)
     print(f"training                   {rates['training']:>8.1f} regions a second")
     print(f"bare forward and backward  {rates['bare']:>8.1f}")

@@ -1,4 +1,4 @@
-"""The process of a command: its standard streams, and what Ctrl-C does to it.
+"""The process of a command: its standard streams, and what Ctrl-C and SIGTERM do to it.
 
 This module imports nothing heavy, because a command is prepared before it imports the rest.
 """
@@ -49,28 +49,30 @@ def drop_unwritable_output() -> None:
 
 
 class Interruption:
-    """What SIGINT does: the first interrupts the command, the next one ends the process.
+    """What SIGINT and SIGTERM do: the first interrupts the command, the next one ends the process.
 
     The process also ends if tidying up takes longer than `SECONDS_TO_END`. Worker processes end
     with it.
     """
 
     def __init__(self) -> None:
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
 
     def install(self) -> None:
-        """Handle SIGINT from now on, if this is the main thread and nothing else handles it."""
-        is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._previous = signal.signal(signal.SIGINT, self._handle)
+        """Handle the signals from now on, if this is the main thread and nothing handles them."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
+                self._previous[number] = signal.signal(number, self._handle)
 
     def uninstall(self) -> None:
-        """Handle SIGINT as before, in a process that goes on after the command."""
+        """Handle the signals as before, in a process that goes on after the command."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
 
     def _handle(self, signal_number: int, frame: FrameType | None) -> None:
         if self._timer is not None:

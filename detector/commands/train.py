@@ -27,6 +27,7 @@ from detector.common.config import Frozen, parse_assignment, read_toml, validate
 from detector.errors import SettingsError
 from detector.formats.records import Failure
 from detector.training.data_set import TREES, DataSets, read_coco_sets, read_tree_sets
+from detector.training.out_folder import how_to_continue
 
 Recipe = TypeVar("Recipe", bound=Frozen)
 
@@ -61,8 +62,17 @@ def command(arguments: Arguments = None) -> int:
     _add_common_options(classifier)
     _add_classifier_options(classifier)
 
-    parsed = parser.parse_args(arguments)
-    return main(parsed.action, parsed)
+    return main(_train, parser.parse_args(arguments))
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    """Run an action. If it is interrupted, what is said about it depends on its checkpoint."""
+    try:
+        return int(arguments.action(arguments))
+    except KeyboardInterrupt:
+        if arguments.out:
+            arguments.how_to_continue = how_to_continue(arguments.out)
+        raise
 
 
 def _add_common_options(parser: Parser) -> None:
@@ -70,11 +80,10 @@ def _add_common_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--config", type=Path, metavar="FILE.toml", help="settings (configs/training/…)")
     add("--out", type=Path, metavar="DIR", help="folder for weights, log and checkpoint")
-    add("--strict", action="store_true", help="stop at a photo that cannot be used")
+    add("--strict", action="store_true", help="refuse what would be left out or clipped")
     add("--resume", action="store_true", help="go on from the checkpoint in --out, if any")
     add("--seed", type=_seed, default=0, metavar="N", help="seed of everything random")
     add_settings_options(parser)
-    parser.set_defaults(how_to_continue="the same command with --resume goes on from here")
 
 
 def _add_data_options(parser: Parser) -> None:
@@ -247,7 +256,15 @@ def _common_options(arguments: argparse.Namespace) -> dict[str, Any]:
         "strict": arguments.strict,
         "device": arguments.device,
         "show_progress": progress_bars(quiet=arguments.quiet or not is_first_process),
+        "inputs": _inputs(arguments),
     }
+
+
+def _inputs(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files and folders that a training reads and must not overwrite."""
+    named = [arguments.data, arguments.config, arguments.weights]
+    named += [getattr(arguments, option, None) for option in ("validation", "objects")]
+    return [Path(path) for path in named if path]
 
 
 def _report(

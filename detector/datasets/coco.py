@@ -7,6 +7,7 @@ in another way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,25 @@ LARGEST_NUMBER = 1e6
 """Largest number of pixels in a box or an image's side. It is more than any image has."""
 
 
-def read(path: Path) -> GroundTruth:
+def read(path: Path, *, empty_boxes: bool = False) -> GroundTruth:
     """Read the ground truth of an annotation file.
+
+    Args:
+        path: The file.
+        empty_boxes: Whether boxes may lack width or height.
 
     Raises:
         FormatError: The file cannot be read, or an item is wrong; the error names the first one.
     """
-    return make_ground_truth(read_content(path))
+    return make_ground_truth(read_content(path, empty_boxes=empty_boxes))
 
 
-def read_content(path: Path) -> dict[str, Any]:
+def read_content(path: Path, *, empty_boxes: bool = False) -> dict[str, Any]:
     """Read the JSON of an annotation file, and check its images, annotations and categories.
+
+    Args:
+        path: The file.
+        empty_boxes: Whether boxes may lack width or height.
 
     Raises:
         FormatError: The file cannot be read, or an item is wrong; the error names the first one.
@@ -49,9 +58,10 @@ def read_content(path: Path) -> dict[str, Any]:
 
     image_ids = {item["id"] for item in content["images"]}
     category_ids = {item["id"] for item in content["categories"]}
+    check_annotation = partial(_check_annotation, empty_boxes=empty_boxes)
     for index, item in enumerate(content["annotations"]):
         location = f"annotations[{index}]"
-        _check(path, location, _check_annotation, item)
+        _check(path, location, check_annotation, item)
         for key, known in (("image_id", image_ids), ("category_id", category_ids)):
             if item[key] not in known:
                 raise FormatError(path, f"{location}: unknown {key} {short(item[key])}")
@@ -131,7 +141,7 @@ def _check_category(item: dict[str, Any]) -> None:
     check_name(item["name"])
 
 
-def _check_annotation(item: dict[str, Any]) -> None:
+def _check_annotation(item: dict[str, Any], *, empty_boxes: bool) -> None:
     _check_image_id(item, "image_id")
     _check_category_id(item, "category_id")
     box = _require(item, "bbox")
@@ -140,7 +150,8 @@ def _check_annotation(item: dict[str, Any]) -> None:
     if not all(abs(number) <= LARGEST_NUMBER for number in box):  # not NaN either
         raise ValueError(f"bbox is {short(box)}, but must have numbers of pixels")
     x, y, width, height = np.array(box, np.float32)
-    if not (x + width > x and y + height > y):  # as float32, in which boxes are kept
+    has_area = x + width > x and y + height > y  # as float32, in which boxes are kept
+    if not has_area and not empty_boxes:
         raise ValueError(f"bbox {short(box)} must have a width and a height")
     for key in ("difficult", "iscrowd", "ignore"):
         flag(item, key)

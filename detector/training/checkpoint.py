@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -14,13 +19,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detector.common.atomic_io import atomic_write
-from detector.errors import BundleError, SettingsError
+from detector.errors import BundleError, OutputError, SettingsError
 
-CHECKPOINT = "checkpoint.safetensors"
-"""Name of the checkpoint in the output folder."""
-
-LOG = "log.jsonl"
-"""Name of the log in the output folder."""
+logger = logging.getLogger(__name__)
 
 
 class Checkpoint(NamedTuple):
@@ -30,6 +31,10 @@ class Checkpoint(NamedTuple):
     """Number of finished steps."""
     seconds: float
     """Time that they took."""
+    losses: Sequence[float]
+    """Losses of the steps since the last line of the log."""
+    log_bytes: int | None
+    """Length of the log. What a killed training wrote after it is written again."""
     network: Mapping[str, Tensor]
     """Weights and buffers of the network."""
     average: Mapping[str, Tensor]
@@ -38,14 +43,8 @@ class Checkpoint(NamedTuple):
     """Momentum of each trained parameter; empty before the first step."""
 
 
-def check_folder(out: Path) -> None:
-    """Check that a new training does not overwrite the checkpoint of another one.
-
-    Raises:
-        SettingsError: It would.
-    """
-    if (out / CHECKPOINT).exists():
-        raise SettingsError(f"{out}: has a checkpoint: give --resume, or another --out")
+GROUPS = ("network", "average", "momentum")
+"""Fields of a checkpoint that hold tensors."""
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint, fingerprint: Mapping[str, Any]) -> None:
@@ -56,23 +55,21 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint, fingerprint: Mapping[st
         checkpoint: The state of the training.
         fingerprint: Everything that changes results.
     """
-    groups = {
-        "network": checkpoint.network,
-        "average": checkpoint.average,
-        "momentum": checkpoint.momentum,
-    }
     tensors = {
         f"{group}.{name}": tensor.contiguous().cpu()
-        for group, members in groups.items()
-        for name, tensor in members.items()
+        for group in GROUPS
+        for name, tensor in getattr(checkpoint, group).items()
     }
     facts = {
         "step": checkpoint.step,
         "seconds": checkpoint.seconds,
+        "losses": list(checkpoint.losses),
+        "log_bytes": checkpoint.log_bytes,
         "fingerprint": fingerprint,
     }
+    about = json.dumps(facts)
     with atomic_write(path) as file:
-        file.write(save(tensors, {"about": json.dumps(facts)}))
+        file.write(save(tensors, {"about": about, "sha256": _digest(about, tensors)}))
 
 
 def read_checkpoint(
@@ -92,29 +89,39 @@ def read_checkpoint(
     if not path.exists():
         return None
     try:
-        with safe_open(path, "pt") as file:
-            facts = json.loads(file.metadata()["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        facts, tensors = _read(path)
+        groups = _group(tensors, device)
+        checkpoint = Checkpoint(
+            int(facts["step"]),
+            float(facts["seconds"]),
+            [float(loss) for loss in facts.get("losses", [])],
+            facts.get("log_bytes"),
+            **groups,
+        )
+        before = dict(facts["fingerprint"])
     except Exception as error:  # safetensors raises several types, a damaged header any type
-        raise BundleError(path, f"not a checkpoint: {error}") from error
+        raise damaged(path, str(error)) from error
 
-    before = facts["fingerprint"]
     for key in sorted(before.keys() | fingerprint.keys()):
         if before.get(key) != fingerprint.get(key):
             raise SettingsError(
                 f"{path}: was made with another {key}: {before.get(key)}, not "
                 f"{fingerprint.get(key)}; choose another --out"
             )
+    return checkpoint
 
-    groups: dict[str, dict[str, Tensor]] = {"network": {}, "average": {}, "momentum": {}}
-    for name, tensor in tensors.items():
-        group, _, name_in_group = name.partition(".")
-        groups[group][name_in_group] = tensor.to(device)
-    return Checkpoint(facts["step"], facts["seconds"], **groups)
+
+def damaged(path: Path, reason: str) -> BundleError:
+    """Return the error of a checkpoint that cannot be used."""
+    return BundleError(
+        path,
+        f"is not a checkpoint, or a damaged one ({reason}): --resume starts from the beginning if "
+        "it is removed",
+    )
 
 
 @contextmanager
-def open_log(path: Path, step: int) -> Iterator[BinaryIO]:
+def open_log(path: Path, length: int | None) -> Iterator[BinaryIO]:
     """Open the log to add lines to it.
 
     An earlier run may have written lines after its last checkpoint. They are dropped, because this
@@ -122,17 +129,58 @@ def open_log(path: Path, step: int) -> Iterator[BinaryIO]:
 
     Args:
         path: The file.
-        step: Number of steps that are finished.
+        length: Number of bytes to keep; None keeps all lines.
+
+    Raises:
+        OutputError: The path is not a file, or another training writes it.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if step and path.exists() else []
-    with open(path, "wb") as log:
-        log.writelines(line for line in lines if _is_before(line, step))
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(path, flags, mode=0o666), "a+b") as log:
+        if not stat.S_ISREG(os.fstat(log.fileno()).st_mode):
+            raise OutputError(f"{path}: is no file, but must be one: remove it")
+        try:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(f"{path}: another training is writing this output") from error
+        except OSError:  # a file system without locks, such as some of NFS
+            pass
+
+        log.seek(0)
+        kept = log.read() if length is None else log.read(length)
+        whole = kept.rpartition(b"\n")[0] + b"\n" if b"\n" in kept else b""
+        if length is not None and len(whole) < length:
+            logger.warning("warning: %s: lines are missing at its end", path)
+        log.truncate(len(whole))
         yield log
 
 
-def _is_before(line: bytes, step: int) -> bool:
-    """Return whether a line of the log is whole and was written at this step or earlier."""
-    try:
-        return bool(json.loads(line)["step"] <= step)
-    except ValueError:  # the torn last line of a killed training
-        return False
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what a checkpoint holds; any error means that it is damaged."""
+    if not path.is_file():
+        raise ValueError("it is no file")
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about = metadata["about"]
+    digest = _digest(about, tensors)
+    if metadata.get("sha256", digest) != digest:  # version 0.1.0 wrote none
+        raise ValueError("its checksum is another one")
+    return dict(json.loads(about)), tensors
+
+
+def _group(tensors: Mapping[str, Tensor], device: torch.device) -> dict[str, dict[str, Tensor]]:
+    """Return the tensors of each of a checkpoint's fields."""
+    groups: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}
+    for name, tensor in tensors.items():
+        group, _, name_in_group = name.partition(".")
+        groups[group][name_in_group] = tensor.to(device)
+    return groups
+
+
+def _digest(about: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of everything in a checkpoint; safetensors itself would not see damage."""
+    digest = hashlib.sha256(about.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

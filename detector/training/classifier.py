@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from detector.bundles.model_card import WEIGHTS
 from detector.common.json_files import encode
 from detector.errors import FormatError, ImageError, SettingsError
 from detector.evaluation.classification import find_labelled
@@ -68,7 +69,7 @@ def train_classifier(
         DetectorError: Something is wrong with the images, the weights or the settings.
     """
     labels = find_labels(data)
-    with start_training(recipe, options) as training:
+    with start_training(recipe, options, results=(WEIGHTS, LABELS, FACTS)) as training:
         # Images that can be read.
         usable = load_data(training, data, validation, labels)
         network = build_network(recipe, len(labels), weights, options.seed)

@@ -15,12 +15,17 @@ from detector.common.cpu import available_cores
 from detector.common.progress import ShowProgress
 from detector.datasets import coco, ilsvrc, voc
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
-from detector.errors import FormatError, ImageError
+from detector.errors import FormatError, ImageError, TrainingError
 from detector.formats.records import Failure
 from detector.images import load
+from detector.training.image_paths import find_images, name_path
 
 TREES = {"voc": voc, "ilsvrc": ilsvrc}
 """Formats whose data sets are folders with lists of images, by their names."""
+
+TREE_MARGIN = 1.0
+"""Number of pixels by which a tree's box may leave its image: some tools count pixels from 0,
+others from 1."""
 
 Item = TypeVar("Item")
 
@@ -34,6 +39,8 @@ class DataSet(NamedTuple):
     """The classes and the annotations."""
     folder: Path
     """The folder that the names of images are relative to."""
+    margin: float = 0.01
+    """Number of pixels by which a box may leave its image, because of rounded decimals."""
 
     def find_usable(
         self, *, strict: bool, show_progress: ShowProgress
@@ -81,7 +88,7 @@ class DataSet(NamedTuple):
         try:
             height, width = load(self.folder / image.file, name=image.file).shape[:2]
         except ImageError as error:
-            return type(error)(image.file, error.message)
+            return name_path(error, image.file, self.folder)
         image.check_size(self.folder / image.file, width, height)
         return None
 
@@ -122,7 +129,9 @@ def read_coco_sets(
     """
 
     def read(file: Path, folder: Path | None, option: str) -> DataSet:
-        return _make_data_set(file, coco.read(file), folder or file.with_suffix(""), option)
+        folder = _check_exists(folder or file.with_suffix(""), option)
+        truth = coco.read(file, empty_boxes=True)
+        return DataSet(file, find_images(truth, folder, file), folder)
 
     return DataSets(
         data=read(data, images, "--images"),
@@ -162,31 +171,31 @@ def read_tree_sets(
 
     def read(name: str) -> DataSet:
         file = root / reader.LIST_FOLDER / f"{name}.txt"
-        return _make_data_set(
-            file, reader.read(root, name), images or root / reader.IMAGE_FOLDER, "--images"
-        )
+        truth = reader.read(root, name)
+        folder = _check_exists(images or root / reader.IMAGE_FOLDER, "--images")
+        return DataSet(file, truth, folder, TREE_MARGIN)
 
     data = read(split)
     classes = data.truth.classes_with_objects
     return DataSets(
         data=data._replace(truth=data.truth.with_classes(classes)),
-        validation=_with_classes(read(validation), classes, data) if validation else None,
-        objects=_with_classes(read(objects), classes, data) if objects else None,
+        validation=with_classes(read(validation), classes, data) if validation else None,
+        objects=with_classes(read(objects), classes, data) if objects else None,
     )
 
 
-def _make_data_set(file: Path, truth: GroundTruth, folder: Path, option: str) -> DataSet:
-    """Return a data set whose folder of images exists.
+def _check_exists(folder: Path, option: str) -> Path:
+    """Return a folder of images.
 
     Raises:
-        FormatError: It does not; the message names the option that chooses it.
+        FormatError: It does not exist; the message names the option that chooses it.
     """
     if not folder.is_dir():
         raise FormatError(folder, f"no such folder: {option} DIR says where the photos are")
-    return DataSet(file, truth, folder)
+    return folder
 
 
-def _with_classes(other: DataSet, classes: Mapping[str, int], data: DataSet) -> DataSet:
+def with_classes(other: DataSet, classes: Mapping[str, int], data: DataSet) -> DataSet:
     """Return another data set with the classes to train on.
 
     Raises:
@@ -233,6 +242,21 @@ def find_usable(
     finally:
         readers.shutdown(cancel_futures=True)
     return usable, failures
+
+
+def no_image_error(file: Path, failures: Sequence[Failure]) -> TrainingError:
+    """Return the error of a data set none of whose images can be used.
+
+    Args:
+        file: The file of the annotations.
+        failures: What is wrong with the images.
+    """
+    if not failures:
+        return TrainingError(f"{file}: has no photos")
+    first = failures[0]
+    return TrainingError(
+        f"{file}: none of its photos can be used, the first is {first.file}: {first.message}"
+    )
 
 
 def limit_objects(

@@ -1,8 +1,9 @@
-"""The loop that all trainings share: update, log, validate, save.
+"""The loop that all trainings share: update, log, save, validate.
 
 A step's batch and its dropout depend on the seed and the step alone, and a checkpoint has
 everything that the next step needs. A training that was killed and continued therefore ends with
-the same weights as one that was not (bit for bit on a processor in float32).
+the same weights as one that was not (bit for bit on a processor in float32). If it is interrupted,
+by SIGINT or SIGTERM, it finishes its step and writes a checkpoint; a second signal ends it at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -24,14 +26,15 @@ from detector.common.progress import Progress
 from detector.errors import TrainingError
 from detector.models.torch_googlenet import Trunk
 from detector.training.checkpoint import (
-    CHECKPOINT,
-    LOG,
     Checkpoint,
+    damaged,
     open_log,
     read_checkpoint,
     write_checkpoint,
 )
+from detector.training.interruption import PostponedSignals
 from detector.training.optimiser import freeze_layers, learning_rate_factor, make_optimiser
+from detector.training.out_folder import CHECKPOINT, LOG
 from detector.training.start import Training
 
 Network = TypeVar("Network", bound=Trunk)
@@ -138,6 +141,11 @@ class Loop(Generic[Network]):
         # What changes with the steps.
         self.step = 0
         self.seconds = 0.0
+        self.losses: list[Tensor] = []
+        """Losses since the last line of the log."""
+        self.log: BinaryIO | None = None
+        """The log while `run` has it open; only the first process has one."""
+        self.log_bytes: int | None = 0
         self.scores: Mapping[str, Any] = {}
         self.average: dict[str, Tensor] = {}
         if self.settings.averaging:
@@ -153,32 +161,37 @@ class Loop(Generic[Network]):
         """Train until the last step, and validate the result.
 
         Raises:
+            KeyboardInterrupt: The training was interrupted. A checkpoint of the last finished step
+                is written, unless a second signal has come.
             TrainingError: The loss is no longer finite.
         """
-        recipe = self.training.recipe
+        group = self.training.group
         first_step = self.step
-        seconds_before = self.seconds
-        started = time.perf_counter()
-        losses: list[Tensor] = []
-        with self._open_log() as log:
-            while self.step < self.settings.steps:
+        started = time.perf_counter() - self.seconds
+        stops = False
+        with (
+            self._open_log(),
+            # `torchrun` sends each process the signals that it got from the terminal already.
+            PostponedSignals(once=group.size == 1) as signals,
+        ):
+            # A checkpoint is written before its validation, so that a killed one is made again.
+            while not stops:
+                if self._has_validation():
+                    with signals.admitted():
+                        self._validate(validate)
+                if self.step == self.settings.steps:
+                    return
+
                 # One update of the weights.
-                losses.append(self.update(batches(self.step), loss))
+                self.losses.append(self.update(batches(self.step), loss))
                 self.step += 1
-                self.seconds = seconds_before + time.perf_counter() - started
-                is_last = self.step == self.settings.steps
+                self.seconds = time.perf_counter() - started
+                self._log_loss(progress, computed=self.step - first_step)
 
-                # The log has the mean loss since its last line.
-                if is_last or self.step % recipe.run.log_every == 0:
-                    self._log_loss(log, losses, progress, computed=self.step - first_step)
-                    losses.clear()
-
-                # Validation comes before the checkpoint, so that a killed one is made again.
-                if not is_last and self.step % recipe.validation.every == 0:
-                    self._validate(validate, log)
-                if is_last or self.step % recipe.run.checkpoint_every == 0:
+                stops = group.any(signals.received, self.training.device)
+                if stops or self._has_checkpoint():
                     self.save()
-            self._validate(validate, log)
+        raise KeyboardInterrupt  # the signal came to another process of the group
 
     def update(self, batch: Batch, loss: Callable[[Network, Batch], Tensor]) -> Tensor:
         """Update the weights once; return the loss, which stays on the device."""
@@ -230,7 +243,13 @@ class Loop(Generic[Network]):
             if "momentum_buffer" in self.optimiser.state.get(parameter, {})
         }
         checkpoint = Checkpoint(
-            self.step, self.seconds, self.network.state_dict(), self.average, momentum
+            self.step,
+            self.seconds,
+            [float(loss) for loss in self.losses],
+            self.log.tell() if self.log else None,
+            self.network.state_dict(),
+            self.average,
+            momentum,
         )
         write_checkpoint(self.training.options.out / CHECKPOINT, checkpoint, self.fingerprint)
 
@@ -246,8 +265,11 @@ class Loop(Generic[Network]):
         if checkpoint is None:
             return
 
+        self._check_tensors(path, checkpoint)
         self.step = checkpoint.step
         self.seconds = checkpoint.seconds
+        self.losses = list(torch.tensor(checkpoint.losses, device=self.training.device))
+        self.log_bytes = checkpoint.log_bytes
         self.network.load_state_dict(checkpoint.network)
         self.average = dict(checkpoint.average)
         for name, parameter in self.network.named_parameters():
@@ -269,31 +291,60 @@ class Loop(Generic[Network]):
             else:  # BatchNorm's counts
                 self.average[name].copy_(tensor)
 
-    def _validate(self, validate: Validate[Network], log: BinaryIO | None) -> None:
+    def _has_validation(self) -> bool:
+        """Return whether the network is validated after its present step."""
+        is_last = self.step == self.settings.steps
+        return is_last or (self.step > 0 and self.step % self.training.recipe.validation.every == 0)
+
+    def _has_checkpoint(self) -> bool:
+        """Return whether a checkpoint is written after the present step."""
+        return self._has_validation() or self.step % self.training.recipe.run.checkpoint_every == 0
+
+    def _check_tensors(self, path: Path, checkpoint: Checkpoint) -> None:
+        """Check that the tensors of a checkpoint are those of the network.
+
+        Raises:
+            BundleError: They are not.
+        """
+        expected = {name: tensor.shape for name, tensor in self.network.state_dict().items()}
+        for tensors, is_complete in (
+            (checkpoint.network, True),
+            (checkpoint.average, bool(self.average)),
+            (checkpoint.momentum, False),
+        ):
+            shapes = {name: tensor.shape for name, tensor in tensors.items()}
+            known = expected if is_complete else {n: expected.get(n) for n in shapes}
+            if shapes != known:
+                raise damaged(path, "its tensors are not those of the network")
+
+    def _validate(self, validate: Validate[Network]) -> None:
         with self.averaged():
             scores = validate(self.network, self.step)
         if scores:
             self.scores = scores
-            self._write_line(log, scores)
+            self._write_line(scores)
 
     @contextmanager
-    def _open_log(self) -> Iterator[BinaryIO | None]:
+    def _open_log(self) -> Iterator[None]:
         """Open the log; only the first process has one."""
         if not self.training.group.first:
-            yield None
+            yield
             return
-        with open_log(self.training.options.out / LOG, self.step) as log:
-            yield log
+        with open_log(self.training.options.out / LOG, self.log_bytes) as self.log:
+            yield
+        self.log = None
 
-    def _log_loss(
-        self, log: BinaryIO | None, losses: Sequence[Tensor], progress: Progress, *, computed: int
-    ) -> None:
-        """Write and show the mean of losses.
+    def _log_loss(self, progress: Progress, *, computed: int) -> None:
+        """Write and show the mean of the losses since the last line, if a line is due.
 
         Raises:
             TrainingError: It is not finite.
         """
-        mean = self.training.group.mean(torch.stack(list(losses)).mean())
+        is_last = self.step == self.settings.steps
+        if not is_last and self.step % self.training.recipe.run.log_every != 0:
+            return
+        mean = self.training.group.mean(torch.stack(self.losses).mean())
+        self.losses.clear()
         if not math.isfinite(mean):
             raise TrainingError(
                 f"the loss is {mean} at step {self.step}: lower the learning rates "
@@ -301,12 +352,12 @@ class Loop(Generic[Network]):
             )
         factor = learning_rate_factor(self.settings, self.step - 1, self.steps_per_epoch)
         rate = self.settings.trunk_rate * factor
-        self._write_line(log, {"loss": mean, "trunk_rate": rate})
+        self._write_line({"loss": mean, "trunk_rate": rate})
         progress(self.step, computed, f"loss {mean:.4f}, rate {rate:.2g}")
 
-    def _write_line(self, log: BinaryIO | None, values: Mapping[str, Any]) -> None:
-        if log is None:
+    def _write_line(self, values: Mapping[str, Any]) -> None:
+        if self.log is None:
             return
         line = {"step": self.step, "seconds": round(self.seconds, 1), **values}
-        log.write(encode(line) + b"\n")
-        log.flush()
+        self.log.write(encode(line) + b"\n")
+        self.log.flush()

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 
 from detector.bundles.manifest import MultiBoxRecipe, TrainedMultiBox
-from detector.bundles.model_card import MULTIBOX
+from detector.bundles.model_card import MULTIBOX, WEIGHTS
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import TrainingError
 from detector.formats.records import Failure
 from detector.models.torch_multibox import MultiBoxNetwork
 from detector.models.torch_weights import load_weights
 from detector.models.weights import read_weights
-from detector.training.checks import check_boxes
-from detector.training.data_set import DataSets
+from detector.training.cleaning import clean_boxes
+from detector.training.data_set import DataSets, no_image_error
 from detector.training.export import AUXILIARY_HEADS, describe_run, describe_start, export
 from detector.training.fit import Fitted, fit
 from detector.training.image_cache import ImageCache
@@ -68,10 +68,11 @@ def train_multibox(
     Raises:
         DetectorError: Something is wrong with the data, the weights or the settings.
     """
-    for data_set in filter(None, (data_sets.data, data_sets.validation)):
-        check_boxes(data_set.truth, data_set.file)
+    with start_training(recipe, options, results=(WEIGHTS, MULTIBOX)) as training:
+        # Boxes that can be trained on.
+        data_sets, notes = clean_boxes(data_sets, strict=options.strict)
+        training.say(notes)
 
-    with start_training(recipe, options) as training:
         # Images that can be read. Their boxes give the network's priors.
         data = load_data(training, data_sets)
         network = build_network(recipe, data.images, weights, options.seed, data_sets.data.file)
@@ -124,7 +125,7 @@ def load_data(training: Training, data_sets: DataSets) -> MultiBoxData:
     data = data_sets.data
     images, skipped = data.find_usable(strict=options.strict, show_progress=options.show_progress)
     if not images:
-        raise TrainingError(f"{data.file}: none of its photos can be used")
+        raise no_image_error(data.file, skipped)
 
     held_out: list[tuple[Path, AnnotatedImage]] = []
     validation = data_sets.validation

@@ -87,6 +87,12 @@ class Group:
             distributed.all_reduce(value)
         return value.item() / self.size
 
+    def any(self, value: bool, device: torch.device) -> bool:
+        """Return whether a value is true in any process."""
+        if self.size == 1:
+            return value
+        return self.mean(torch.tensor(float(value), device=device)) > 0
+
     def average_gradients(self, network: nn.Module) -> None:
         """Give every process the mean of the gradients of all processes."""
         if self.size == 1:

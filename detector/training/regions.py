@@ -17,9 +17,9 @@ from torch import nn
 
 from detector.batch.proposal_cache import CachedImage, cache_path, gather_proposals
 from detector.bundles.manifest import TrainedMember
-from detector.bundles.model_card import MEMBER
+from detector.bundles.model_card import MEMBER, WEIGHTS
 from detector.datasets.ground_truth import AnnotatedImage
-from detector.errors import SettingsError, TrainingError
+from detector.errors import ImageError, SettingsError
 from detector.formats.records import Failure
 from detector.models.quantization import ActivationRanges
 from detector.models.torch_googlenet import GoogLeNet
@@ -27,11 +27,12 @@ from detector.models.torch_weights import as_shipped, load_weights
 from detector.models.weights import read_weights
 from detector.runtime import BackendName
 from detector.training.activation_ranges import measure_activation_ranges
-from detector.training.checks import check_boxes, check_classes
-from detector.training.data_set import DataSets
+from detector.training.cleaning import clean_boxes, clean_classes
+from detector.training.data_set import DataSet, DataSets, no_image_error
 from detector.training.export import AUXILIARY_HEADS, describe_run, describe_start, export
 from detector.training.fit import Fitted, fit
 from detector.training.image_cache import ImageCache
+from detector.training.image_paths import name_path, name_path_of_failure
 from detector.training.labelled_regions import pool_regions
 from detector.training.objective import classification_loss
 from detector.training.region_batches import RegionBatches
@@ -94,9 +95,13 @@ def train_regions(
     Raises:
         DetectorError: Something is wrong with the data, the weights or the settings.
     """
-    check_data_sets(data_sets)
-    classes = data_sets.data.truth.classes
-    with start_training(recipe, options) as training:
+    with start_training(recipe, options, results=(WEIGHTS, MEMBER)) as training:
+        # Boxes and classes that can be trained on.
+        data_sets, boxes_notes = clean_boxes(data_sets, strict=options.strict)
+        data_sets, class_notes = clean_classes(data_sets, strict=options.strict)
+        training.say(boxes_notes + class_notes)
+        classes = data_sets.data.truth.classes
+
         # The network comes first, so that wrong weights do not cost hours of proposals.
         network = build_network(recipe, len(classes), weights, options.seed)
 
@@ -127,22 +132,6 @@ def train_regions(
         member = describe_member(training, recipe, tuple(classes), ranges, facts, fitted)
         export(training, network, {MEMBER: member.model_dump_json(indent=2).encode() + b"\n"})
     return Summary(member, data.skipped)
-
-
-def check_data_sets(data_sets: DataSets) -> None:
-    """Check boxes and classes before any work is done.
-
-    Raises:
-        FormatError: A box leaves its image, or a class has no box.
-        SettingsError: The data sets have different classes.
-    """
-    data, validation, objects = data_sets
-    for data_set in filter(None, (data, objects, validation)):
-        check_boxes(data_set.truth, data_set.file)
-    check_classes(data.truth, data.file)
-    for other in filter(None, (objects, validation)):
-        if tuple(other.truth.classes) != tuple(data.truth.classes):
-            raise SettingsError(f"{other.file}: has other classes than {data.file}")
 
 
 def build_network(recipe: RegionTraining, classes: int, weights: Path, seed: int) -> GoogLeNet:
@@ -201,24 +190,31 @@ def load_data(
         TrainingError: No image can be used.
     """
     data, validation, objects = data_sets
-    gather = partial(
-        gather_proposals,
-        settings=recipe.proposals,
-        cache=cache_path(options.cache or options.out.absolute().parent, recipe.proposals),
-        workers=options.workers,
-        strict=options.strict,
-        show_progress=options.show_progress,
-    )
+
+    def gather(data_set: DataSet) -> tuple[list[CachedImage], list[Failure]]:
+        try:
+            images, failures = gather_proposals(
+                data_set.truth.images,
+                data_set.folder,
+                recipe.proposals,
+                cache_path(options.cache or options.out.absolute().parent, recipe.proposals),
+                workers=options.workers,
+                strict=options.strict,
+                show_progress=options.show_progress,
+            )
+        except ImageError as error:
+            raise name_path(error, error.file, data_set.folder) from error
+        return images, [name_path_of_failure(f, data_set.folder) for f in failures]
 
     # The first process computes proposals; the others then find them in the cache.
     held_out: list[CachedImage] = []
     with training.group.in_turn():
-        proposed, skipped = gather(data.truth.images, data.folder)
+        proposed, skipped = gather(data)
         if validation is not None and training.group.first:
-            held_out, failures = gather(validation.truth.images, validation.folder)
+            held_out, failures = gather(validation)
             skipped += failures
     if not proposed:
-        raise TrainingError(f"{data.file}: none of its photos can be used")
+        raise no_image_error(data.file, skipped)
     images = [image.annotated for image in proposed]
     proposals = [image.proposals.boxes for image in proposed]
     files = [image.file for image in proposed]

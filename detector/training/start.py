@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from detector.backends.pytorch import limit_threads
 from detector.common.progress import ShowProgress, no_progress
 from detector.runtime import Runtime
-from detector.training.checkpoint import check_folder
+from detector.training.out_folder import prepare_folder
 from detector.training.parallel import Group
 from detector.training.settings import TrainingRecipe, settings_that_change_weights
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class TrainingOptions:
         seed: Seed of everything random.
         resume: Whether to go on from the checkpoint in `out`. If there is none, the training starts
             from step 0.
-        strict: Whether an image that cannot be used is an error. Otherwise it is left out.
+        strict: Whether an image, a box or a class that cannot be used is an error. Otherwise it is
+            left out, and a box that reaches out of its image is clipped.
         device: "auto", "cpu", "cuda" or "cuda:N".
         show_progress: Shows how far the training is.
+        inputs: Files and folders that the training reads, none of which it may overwrite.
     """
 
     out: Path
@@ -38,6 +43,7 @@ class TrainingOptions:
     strict: bool = False
     device: str = "auto"
     show_progress: ShowProgress = no_progress
+    inputs: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,12 @@ class Training:
         """The device of this process."""
         return torch.device(self.runtime.device)
 
+    def say(self, notes: Sequence[str]) -> None:
+        """Tell the user what was done to the data; only the first process does."""
+        if self.group.first:
+            for note in notes:
+                logger.warning("warning: %s", note)
+
     def fingerprint(self, data: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return everything that changes results.
 
@@ -77,16 +89,24 @@ class Training:
 
 
 @contextmanager
-def start_training(recipe: TrainingRecipe, options: TrainingOptions) -> Iterator[Training]:
+def start_training(
+    recipe: TrainingRecipe, options: TrainingOptions, *, results: Sequence[str]
+) -> Iterator[Training]:
     """Check the output folder, join the group of processes, and choose the device.
 
-    Raises:
-        SettingsError: The folder has the checkpoint of another training, or the device is missing.
-    """
-    if not options.resume:
-        check_folder(options.out)
+    Args:
+        recipe: The settings of the training.
+        options: The options of the training.
+        results: Names of the files that the training writes at its end.
 
-    with Group() as group:
+    Raises:
+        SettingsError: The folder has files that would be overwritten, or the device is missing.
+    """
+    processes = Group()
+    if processes.first:
+        prepare_folder(options.out, results, options.inputs, resume=options.resume)
+
+    with processes as group:
         runtime = Runtime.resolve(
             device=group.device(options.device),
             backend="torch",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from detector.bundles.bundle import Bundle
-from detector.bundles.model_card import WEIGHTS
+from detector.bundles.model_card import MEMBER, WEIGHTS
 from detector.commands import bundle, eval, run, train  # noqa: A004
 from detector.common.config import read_toml
 from detector.training.settings import ClassifierTraining, MultiBoxTraining, RegionTraining
@@ -102,19 +102,14 @@ def add_class(content: dict[str, Any]) -> None:
     ("change", "message"),
     [
         (
-            lambda c: c["annotations"][3].update(bbox=[90, 0, 20, 20]),
-            "1.png: box 2 of 2 (90, 0, 110, 20) reaches out of the 100x80 photo",
-        ),
-        (
-            lambda c: c["annotations"][3].update(bbox=[9, 9, 0, 5]),
-            "annotations[3]: bbox [9, 9, 0, 5] must have a width and a height",
-        ),
-        (
             lambda c: c["annotations"][3].update(category_id=7),
             "annotations[3]: unknown category_id 7",
         ),
-        (add_class, "class 'green' has no box: remove the class or annotate it"),
         (lambda c: c.pop("images"), 'not a COCO annotation file: needs a list "images"'),
+        (
+            lambda c: c["annotations"].clear(),
+            "class 'red' has no box: remove the class or annotate it",
+        ),
     ],
 )
 def test_broken_annotations(
@@ -125,6 +120,45 @@ def test_broken_annotations(
     assert line.startswith("error: ")
     assert line.endswith(message)
     assert "broken.json: " in line
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "warning"),
+    [
+        (
+            lambda c: c["annotations"][3].update(bbox=[90, 0, 20, 20]),
+            "1.png: box 2 of 2 (90, 0, 110, 20) reaches out of the 100x80 photo",
+            "1 box is clipped: 1.png: box 2 of 2 (90, 0, 110, 20) reaches out of the 100x80 photo",
+        ),
+        (
+            lambda c: c["annotations"][3].update(bbox=[9, 9, 0, 5]),
+            "1.png: box 2 of 2 (9, 9, 9, 14) has no whole pixel of the 100x80 photo",
+            "1 box is dropped: 1.png: box 2 of 2 (9, 9, 9, 14) has no whole pixel of the 100x80 "
+            "photo",
+        ),
+        (
+            add_class,
+            "class 'green' has no box: remove the class or annotate it",
+            "class 'green' has no box and is left out",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_on_is_named(
+    broken: Any,
+    change: Any,
+    error: str,
+    warning: str,
+    tiny_weights: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert broken(change, "--strict") == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'broken.json'}: {error}\n"
+    options = ["--weights", str(tiny_weights[0]), "--set", "optimisation.steps=1"]
+    assert broken(change, *options) == 0
+    assert caplog.messages == [f"warning: {tmp_path / 'broken.json'}: {warning}"]
+    assert json.loads((tmp_path / "out" / MEMBER).read_text())["classes"] == ["red", "blue"]
 
 
 def test_a_missing_photo(

@@ -18,8 +18,8 @@ from detector.bundles.model_card import WEIGHTS
 from detector.common.progress import Progress
 from detector.errors import FormatError, SettingsError, TruncatedImage
 from detector.evaluation.classification import read_labels
-from detector.training.checkpoint import CHECKPOINT, LOG
 from detector.training.classifier import LABELS, train_classifier
+from detector.training.out_folder import CHECKPOINT, LOG
 from detector.training.settings import ClassifierTraining
 from detector.training.start import TrainingOptions
 

@@ -17,8 +17,8 @@ from detector.common.progress import no_progress
 from detector.errors import BundleError, SettingsError, TrainingError
 from detector.models.torch_googlenet import GoogLeNet
 from detector.runtime import Runtime
-from detector.training.checkpoint import CHECKPOINT, LOG
 from detector.training.fit import Loop
+from detector.training.out_folder import CHECKPOINT, LOG
 from detector.training.parallel import Group
 from detector.training.settings import RegionTraining
 from detector.training.start import Training, TrainingOptions

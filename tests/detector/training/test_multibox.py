@@ -15,10 +15,10 @@ from detector.bundles.model_card import MULTIBOX, WEIGHTS
 from detector.datasets import coco
 from detector.datasets.ground_truth import AnnotatedImage
 from detector.errors import FormatError, SettingsError, TrainingError, UnreadableImage
-from detector.training.checkpoint import LOG
 from detector.training.data_set import DataSet, DataSets
 from detector.training.multibox import train_multibox
 from detector.training.multibox_loss import assignment_loss
+from detector.training.out_folder import LOG
 from detector.training.settings import MultiBoxTraining
 from detector.training.start import TrainingOptions
 

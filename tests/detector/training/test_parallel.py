@@ -16,7 +16,7 @@ from torch import nn
 
 from detector.bundles.model_card import MEMBER, WEIGHTS
 from detector.errors import SettingsError
-from detector.training.checkpoint import LOG
+from detector.training.out_folder import LOG
 from detector.training.parallel import Group
 
 ROOT = Path(__file__).parents[3]

@@ -24,8 +24,8 @@ from detector.datasets import coco
 from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
 from detector.settings import Settings
-from detector.training.checkpoint import CHECKPOINT, LOG
 from detector.training.data_set import DataSet, DataSets
+from detector.training.out_folder import CHECKPOINT, LOG
 from detector.training.regions import RegionOptions, train_regions
 from detector.training.settings import RegionTraining
 from tests.support.tiny_bundle import load_network
