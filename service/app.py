@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from detector import __version__
 from detector.detector import Detector
 from service.body_limit import BodyLimitMiddleware
+from service.head_requests import HeadMiddleware
 from service.keys import Keys
 from service.metrics import Metrics
 from service.problems import SCHEMA_NAME, add_problem_handlers
@@ -84,7 +85,10 @@ def create_app(
     add_problem_handlers(app)
 
     # Middleware: what is added later lies further outside.
-    app.add_middleware(BodyLimitMiddleware, limit=settings.max_bytes)
+    app.add_middleware(HeadMiddleware)
+    app.add_middleware(
+        BodyLimitMiddleware, limit=settings.max_bytes, total=settings.max_waiting_bytes
+    )
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -1,4 +1,4 @@
-"""The limit on the size of a request's body, enforced while the body streams in."""
+"""Limits on the size of a body, and of all bodies together, enforced while they stream in."""
 
 from __future__ import annotations
 
@@ -21,14 +21,21 @@ DISCARD_FACTOR = 4
 class BodyLimitMiddleware:
     """ASGI middleware that refuses a body as soon as it is known to be too large.
 
+    A body counts until its request is answered. A connection whose body was not read to its end is
+    closed after the answer, or it would stay open as long as its client sends.
+
     Args:
         app: The application.
-        limit: Largest size in bytes.
+        limit: Largest size of a body in bytes.
+        total: Largest size of all bodies together in bytes.
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, total: int) -> None:
         self._app = app
         self._limit = limit
+        self._total = total
+        self._held = 0
+        """Bytes of the bodies of all requests that are not answered."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -44,9 +51,10 @@ class BodyLimitMiddleware:
             f"more than the {self._limit:,} bytes allowed",
         )
         received = 0
+        ended = declared_length == "0" and "transfer-encoding" not in headers
 
         async def receive_limited() -> Message:
-            nonlocal received
+            nonlocal received, ended
             if declared_length.isdecimal() and int(declared_length) > self._limit:
                 # To receive from a client that expects "100 Continue" would tell it to go on.
                 if "expect" not in headers:
@@ -54,14 +62,29 @@ class BodyLimitMiddleware:
                 raise oversized
 
             message = await receive()
-            received += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            received += size
+            self._held += size
+            ended = not message.get("more_body", False)
             if received > self._limit:
-                if message.get("more_body"):
+                if not ended:
                     await _discard_body(receive, self._limit)
                 raise oversized
+            if self._held > max(self._total, received):  # one body alone is always allowed
+                detail = f"bodies of {self._held:,} bytes are in work already"
+                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)
             return message
 
-        await self._app(scope, receive_limited, send)
+        async def send_and_close(message: Message) -> None:
+            if message["type"] == "http.response.start" and not ended:
+                closing = (b"connection", b"close")
+                message = {**message, "headers": [*message.get("headers", ()), closing]}
+            await send(message)
+
+        try:
+            await self._app(scope, receive_limited, send_and_close)
+        finally:
+            self._held -= received
 
 
 async def _discard_body(receive: Receive, limit: int) -> None:

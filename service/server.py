@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from detector.errors import SettingsError
+from service.connections import ImpatientProtocol
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def run_server(
         app,
         host=host,
         port=port,
+        http=ImpatientProtocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -18,12 +18,14 @@ class ServiceSettings(Frozen):
     cores."""
     max_bytes: PositiveInt = 20 * 2**20
     """Largest size of a request's body in bytes."""
+    max_waiting_bytes: PositiveInt = 200 * 2**20
+    """Largest size of the bodies of all unanswered requests together, in bytes."""
     max_requests: PositiveInt = 64
     """Largest number of detections in work or waiting. Further ones are refused."""
     max_crops: PositiveInt = 40_000
     """Largest number of regions that wait for the classifier, over all requests. An image that
     would exceed it is refused, unless nothing else waits."""
-    max_waiting_pixels: PositiveInt = 200_000_000
+    max_waiting_pixels: PositiveInt = 100_000_000
     """Largest number of pixels of the images that wait for the classifier or to be drawn, over all
     requests. Each pixel takes three bytes."""
     batch_crops: PositiveInt = 256

@@ -25,8 +25,15 @@ async def read_image(request: Request, limit: int) -> bytes:
         limit: Largest size of the body in bytes.
 
     Raises:
-        Problem: The content type is not allowed, or the form is broken or has no image.
+        Problem: The content type or encoding is not allowed, or the form is broken or has no image.
     """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise Problem(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "unsupported-content-encoding",
+            f"the content encoding {encoding[:80]!r}: send the body as it is",
+        )
     content_type = request.headers.get("content-type", "application/octet-stream")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -45,24 +52,30 @@ async def _read_form(request: Request, limit: int) -> bytes:
     images: list[bytes] = []
     other_fields = 0
 
-    def count_field(_: Field | File) -> None:
+    def take(name: bytes | None, content: bytes) -> None:
         nonlocal other_fields
+        if name == FIELD.encode():
+            images.append(content)
+            return
         other_fields += 1
         if other_fields > MAX_OTHER_FIELDS:
             detail = f"more than {MAX_OTHER_FIELDS} fields beside the image"
             raise Problem(HTTPStatus.BAD_REQUEST, "bad-form", detail)
 
-    def keep_image(file: File) -> None:
-        if file.field_name != FIELD.encode():
-            count_field(file)
-            return
+    def take_field(field: Field) -> None:
+        # A file whose name is in `filename*` alone is a field without a file's name.
+        take(field.field_name, field.value or b"")
+
+    def take_file(file: File) -> None:
         file.file_object.seek(0)
-        images.append(file.file_object.read())
+        content = file.file_object.read()
+        file.close()
+        take(file.field_name, content)
 
     headers = {"Content-Type": request.headers["content-type"].encode("latin-1")}
     config = {"MAX_MEMORY_FILE_SIZE": limit + 1}  # nothing goes to disk
     try:
-        parser = create_form_parser(headers, count_field, keep_image, config)
+        parser = create_form_parser(headers, take_field, take_file, config)
         async for chunk in request.stream():
             parser.write(chunk)
         parser.finalize()
@@ -75,4 +88,5 @@ async def _read_form(request: Request, limit: int) -> bytes:
             "several-images" if images else "missing-image",
             f"the form needs one file in its field {FIELD!r}, not {len(images)}",
         )
-    return images[0]
+    # The parser and its functions refer to each other, and would keep the image for a while.
+    return images.pop()

@@ -14,26 +14,30 @@ from detector.commands.process import INTERRUPTED, Interruption, prepare_streams
 
 def detector_bundle() -> int:
     """Run `detector-bundle` and return its exit code."""
-    return _launch("detector.commands.bundle")
+    return launch("detector.commands.bundle")
 
 
 def detector_eval() -> int:
     """Run `detector-eval` and return its exit code."""
-    return _launch("detector.commands.eval")
+    return launch("detector.commands.eval")
 
 
 def detector_run() -> int:
     """Run `detector-run` and return its exit code."""
-    return _launch("detector.commands.run")
+    return launch("detector.commands.run")
 
 
 def detector_train() -> int:
     """Run `detector-train` and return its exit code."""
-    return _launch("detector.commands.train")
+    return launch("detector.commands.train")
 
 
-def _launch(module: str) -> int:
-    """Import the module of a command and run it."""
+def launch(module: str) -> int:
+    """Import the module of a command, run it, and return its exit code.
+
+    Args:
+        module: Name of the module, which has a function `command`.
+    """
     prepare_streams()
     Interruption().install()
     try:

@@ -39,6 +39,7 @@ LARGEST_COUNT = 1024
 EXTRA_OF_PACKAGE = {
     "boto3": "ray",
     "fastapi": "serve",
+    "fastapi_offline": "serve",
     "prometheus_client": "serve",
     "pyarrow": "ray",
     "ray": "ray",
@@ -46,7 +47,6 @@ EXTRA_OF_PACKAGE = {
     "scipy": "train",
     "selectivesearch": "baselines",
     "starlette": "serve",
-    "swagger_ui_bundle": "serve",
     "torch": "torch",
     "uvicorn": "serve",
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Sequence
+from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -74,6 +76,7 @@ async def detect(
     request: Request, query: Annotated[DetectQuery, Query()], service: RunningService
 ) -> Response:
     """Find the objects in an image, which is the body itself or a field of a form."""
+    _check_parameters(request)
     detector = _choose_detector(service, query)
 
     async def answer(data: bytes) -> Response:
@@ -98,6 +101,26 @@ async def detect(
             "deadline",
             f"not done within {service.settings.deadline:g} seconds",
         ) from error
+
+
+def _check_parameters(request: Request) -> None:
+    """Check that each query parameter is known, and given once.
+
+    Raises:
+        Problem: 422. It names the parameter, and a known one that is spelled alike.
+    """
+    counts = Counter(name for name, _ in request.query_params.multi_items())
+    known = [*DetectQuery.model_fields]
+    for name, count in counts.items():
+        if name not in known:
+            alike = get_close_matches(name, known, n=1)
+            hint = f"did you mean {alike[0]}?" if alike else f"known are {', '.join(known)}"
+            detail = f"{name[:80]!r} is no parameter: {hint}"
+        elif count > 1:
+            detail = f"{name}: given {count} times"
+        else:
+            continue
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", detail)
 
 
 def _choose_detector(service: Service, query: DetectQuery) -> Detector:

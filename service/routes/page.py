@@ -44,7 +44,6 @@ async def docs(request: Request) -> HTMLResponse:
 
 def mount_files(app: FastAPI) -> None:
     """Serve the files that the page and the description load."""
-    vendor = files("swagger_ui_bundle").joinpath("vendor")
-    (swagger_ui,) = [entry for entry in vendor.iterdir() if entry.name.startswith("swagger-ui-")]
+    swagger_ui = files("fastapi_offline").joinpath("static")
     app.mount("/docs/assets", StaticFiles(directory=str(swagger_ui)), "swagger")
     app.mount("/page", StaticFiles(directory=PAGE), "page")

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse, Response
 
-from service.problems import closing_problem, document_problems
+from service.problems import Problem, closing_problem, document_problems
 from service.routes.dependencies import RunningService
 from service.schemas import Liveness, ModelResponse, Readiness
 
@@ -29,9 +29,15 @@ async def healthz() -> Liveness:
     responses=document_problems(HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def readyz(service: RunningService) -> Readiness:
-    """Tell whether the service takes requests; it is not ready from SIGTERM on."""
-    if not service.ready:
+    """Tell whether the service takes requests; it is not ready from SIGTERM on.
+
+    Nor is it while no worker process can be started.
+    """
+    if service.shutting_down:
         raise closing_problem()
+    if not service.ready:
+        detail = "no worker process can be started, or the classifier has stopped"
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", detail, retry_after=5)
     return Readiness()
 
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import service.connections
 from detector.bundles.bundle import Bundle
 from tests.service.test_workers import SLOW
 from tests.support.serving import Running, serving
@@ -113,3 +114,58 @@ def test_a_deadline(tiny_bundle: Bundle) -> None:
         late = client.post("/detect", content=SLOW)
         assert (late.status_code, late.json()["type"]) == (504, "deadline")
         assert "detector_running_requests 0.0" in client.get("/metrics").text
+
+
+def test_all_bodies_together_have_a_limit(tiny_bundle: Bundle) -> None:
+    with serving(tiny_bundle, max_waiting_bytes=100_000) as running, running.client() as client:
+        address = urlsplit(running.url)
+        slow = socket.create_connection((address.hostname, address.port), timeout=10)
+        slow.sendall(b"POST /detect HTTP/1.1\r\nhost: x\r\ncontent-length: 90000\r\n\r\n")
+        slow.sendall(bytes(60_000))
+        time.sleep(0.3)
+        refused = client.post("/detect", content=bytes(60_000))
+        assert (refused.status_code, refused.json()["type"]) == (503, "busy")
+        assert int(refused.headers["retry-after"]) > 0
+        assert client.post("/detect", content=bytes(30_000)).status_code == 400
+
+        slow.close()
+        for _ in range(100):
+            if client.post("/detect", content=bytes(60_000)).status_code == 400:
+                break
+            time.sleep(0.05)
+        assert client.post("/detect", content=bytes(200_000)).status_code == 400, "one alone"
+
+
+def send_for_ever(sender: socket.socket) -> None:
+    """Send chunks of a body for ten seconds, or until the service closes the connection."""
+    for _ in range(1000):
+        sender.sendall(b"1\r\nx\r\n")
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("request_line", ["POST /healthz", "GET /healthz", "POST /absent"])
+def test_a_body_that_nobody_reads_ends_its_connection(small: Running, request_line: str) -> None:
+    address = urlsplit(small.url)
+    head = f"{request_line} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    with socket.create_connection((address.hostname, address.port), timeout=10) as sender:
+        sender.sendall(head.encode())
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            send_for_ever(sender)
+
+
+def test_a_head_that_never_ends_is_not_waited_for(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.connections, "HEAD_SECONDS", 0.5)
+    with serving(tiny_bundle) as running, running.client() as client:
+        address = urlsplit(running.url)
+        for start in (
+            b"",
+            b"GET / HTTP/1.1\r\nhost",
+            b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET",
+        ):
+            with socket.create_connection((address.hostname, address.port), timeout=10) as sender:
+                sender.sendall(start)
+                while sender.recv(65536):
+                    pass
+        assert client.get("/readyz").status_code == 200

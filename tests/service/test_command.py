@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -127,18 +128,43 @@ def test_an_upload_that_takes_too_long_after_sigterm_is_503(tiny_bundle: Bundle)
 def test_no_process_is_left_after_a_kill(tiny_bundle: Bundle) -> None:
     with started(tiny_bundle) as (process, url):
         httpx2.post(f"{url}/detect", content=QUICK, timeout=60)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        if not children.exists():
+        if not Path("/proc").exists():
             pytest.skip("needs Linux's /proc")
-        workers = children.read_text().split()
+        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+        workers = [pid for task in tasks for pid in task.read_text().split()]
         assert workers
         process.kill()
         process.wait()
     for _ in range(100):
-        if not any(Path(f"/proc/{pid}").exists() for pid in workers):
+        if not any(map(is_running, workers)):
             return
         time.sleep(0.1)
     raise AssertionError("worker processes outlive the service")
+
+
+def is_running(pid: str) -> bool:
+    """Return whether a process runs. One that has ended may wait for its new parent to notice."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_sigterm_of_the_whole_group_loses_no_image(tiny_bundle: Bundle) -> None:
+    """Supervisors such as systemd send a signal to all processes of a service."""
+    options = ("--set", "service.drain_notice=0", "--set", "service.workers=1")
+    with started(tiny_bundle, *options) as (process, url), ThreadPoolExecutor(2) as others:
+        running = [
+            others.submit(httpx2.post, f"{url}/detect", content=SLOW, timeout=60) for _ in range(2)
+        ]
+        time.sleep(0.3)
+        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+        for pid in [pid for task in tasks for pid in task.read_text().split()]:
+            os.kill(int(pid), signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert [future.result().status_code for future in running] == [200, 200]
+        assert process.wait(30) == 0
 
 
 def test_a_short_soak(tiny_bundle: Bundle) -> None:

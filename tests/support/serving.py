@@ -16,6 +16,7 @@ from detector import Detector
 from detector.bundles.bundle import Bundle
 from detector.settings import Settings
 from service.app import create_app
+from service.connections import ImpatientProtocol
 from service.settings import ServiceSettings
 
 
@@ -46,7 +47,9 @@ def serving(bundle: Bundle, *, keys: tuple[str, ...] = (), **settings: Any) -> I
     detectors = {"default": detector, "fast": fast}
     app = create_app(detectors, ServiceSettings(**({"workers": 1} | settings)), keys=keys)
 
-    config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=10)
+    config = uvicorn.Config(
+        app, port=0, http=ImpatientProtocol, log_config=None, timeout_graceful_shutdown=10
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import io
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -136,7 +137,7 @@ def test_json_unless_png_has_more_weight(client: httpx2.Client, accept: str) -> 
         ),
         ({"data": {"image": "text"}}, 415, "unsupported-content-type"),
         ({"files": {"picture": b"x"}}, 422, "missing-image"),
-        ({"files": {"image": (None, b"a text")}}, 422, "missing-image"),
+        ({"files": {"image": (None, b"a text")}}, 400, "not-an-image"),
         ({"files": [("image", b"x"), ("image", b"y")]}, 422, "several-images"),
         (
             {"content": b"x", "headers": {"content-type": "multipart/form-data"}},
@@ -221,3 +222,39 @@ def test_every_client_has_its_own_answer(running: Running) -> None:
 
     with ThreadPoolExecutor(32) as clients:
         assert list(clients.map(rounds, range(32))) == [10] * 32
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("score_treshold=0.8", "'score_treshold' is no parameter: did you mean score_threshold?"),
+        ("Classes=cat", "'Classes' is no parameter: did you mean classes?"),
+        ("zzz=1", "'zzz' is no parameter: known are score_threshold, max_detections"),
+        ("max_detections=1&max_detections=2", "max_detections: given 2 times"),
+    ],
+)
+def test_unknown_and_repeated_parameters(client: httpx2.Client, query: str, detail: str) -> None:
+    answer = client.post(f"/detect?{query}", content=encoded(1), headers=JPEG)
+    assert (answer.status_code, answer.json()["type"]) == (422, "bad-parameter")
+    assert answer.json()["detail"].startswith(detail)
+
+
+@pytest.mark.parametrize("disposition", ["; filename*=UTF-8''a%20b.png", '; filename="a.png"', ""])
+def test_a_file_of_a_form_by_any_kind_of_name(
+    client: httpx2.Client, running: Running, disposition: str
+) -> None:
+    data = encoded(1)
+    head = f'--x\r\ncontent-disposition: form-data; name="image"{disposition}\r\n\r\n'
+    body = head.encode() + data + b"\r\n--x--\r\n"
+    answer = client.post(
+        "/detect", content=body, headers={"content-type": "multipart/form-data; boundary=x"}
+    )
+    assert answer.status_code == 200
+    assert answer.json()["detections"] == expected(running.detector, data)
+
+
+def test_an_encoded_body_is_refused_by_name(client: httpx2.Client) -> None:
+    body = gzip.compress(encoded(1))
+    answer = client.post("/detect", content=body, headers=JPEG | {"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["type"]) == (415, "unsupported-content-encoding")
+    assert "'gzip': send the body as it is" in answer.json()["detail"]

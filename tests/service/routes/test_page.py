@@ -310,6 +310,16 @@ def test_a_key_is_asked_for(page: Page, tiny_bundle: Bundle, photo: Path) -> Non
         page.until(lambda: page.one("figcaption").text)
 
 
+@needs_browser
+def test_the_description_of_the_interface_is_rendered(page: Page, running: Running) -> None:
+    page.driver.get(f"{running.url}/docs")
+    page.until(lambda: "/detect" in page.one("#swagger-ui").text)
+    text = page.one("#swagger-ui").text
+    assert "Find the objects in an image" in text
+    assert "Readiness probe" in text
+    assert "Unable to render" not in text
+
+
 def test_nothing_is_loaded_from_elsewhere(client: httpx2.Client) -> None:
     page, docs = client.get("/").text, client.get("/docs").text
     for text in (page, docs):

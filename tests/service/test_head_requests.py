@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import httpx2
+import pytest
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/healthz", "/readyz", "/metrics", "/model"])
+def test_head_is_answered_as_get_without_a_body(client: httpx2.Client, path: str) -> None:
+    get = client.get(path)
+    head = client.head(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+def test_head_of_what_has_no_get(client: httpx2.Client) -> None:
+    answer = client.head("/detect")
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
