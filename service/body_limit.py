@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from http import HTTPStatus
+from typing import NoReturn
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,10 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.problems import Problem
 
 DISCARD_SECONDS = 5.0
-"""Longest time in which the rest of an oversized body is read and discarded."""
+"""Longest time in which the rest of a refused body is read and discarded."""
 
 DISCARD_FACTOR = 4
-"""The rest of an oversized body is discarded up to this multiple of the limit."""
+"""The rest of a refused body is discarded up to this multiple of the limit."""
 
 
 class BodyLimitMiddleware:
@@ -35,7 +36,7 @@ class BodyLimitMiddleware:
         self._limit = limit
         self._total = total
         self._held = 0
-        """Bytes of the bodies of all requests that are not answered."""
+        """Bytes of the bodies of all requests that are not answered, also those still to come."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -44,35 +45,42 @@ class BodyLimitMiddleware:
             return
 
         headers = Headers(scope=scope)
-        declared_length = headers.get("content-length", "0")
-        oversized = Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            "oversized-body",
-            f"more than the {self._limit:,} bytes allowed",
-        )
+        length = headers.get("content-length", "0")
+        declared = int(length) if length.isdecimal() else 0
+        reserved = 0
         received = 0
-        ended = declared_length == "0" and "transfer-encoding" not in headers
+        ended = declared == 0 and "transfer-encoding" not in headers
+
+        async def refuse(problem: Problem) -> NoReturn:
+            # To receive from a client that expects "100 Continue" would tell it to go on.
+            if not ended and (received or "expect" not in headers):
+                await _discard_body(receive, self._limit)
+            raise problem
+
+        def reserve(size: int) -> bool:
+            """Count a body of this size, if there is room; one body alone always has room."""
+            nonlocal reserved
+            others = self._held - reserved
+            if others and others + size > self._total:
+                return False
+            self._held = others + size
+            reserved = size
+            return True
 
         async def receive_limited() -> Message:
             nonlocal received, ended
-            if declared_length.isdecimal() and int(declared_length) > self._limit:
-                # To receive from a client that expects "100 Continue" would tell it to go on.
-                if "expect" not in headers:
-                    await _discard_body(receive, self._limit)
-                raise oversized
+            if declared > self._limit:
+                await refuse(self._oversized())
+            if not reserve(max(declared, received)):
+                await refuse(self._busy())
 
             message = await receive()
-            size = len(message.get("body", b""))
-            received += size
-            self._held += size
+            received += len(message.get("body", b""))
             ended = not message.get("more_body", False)
             if received > self._limit:
-                if not ended:
-                    await _discard_body(receive, self._limit)
-                raise oversized
-            if self._held > max(self._total, received):  # one body alone is always allowed
-                detail = f"bodies of {self._held:,} bytes are in work already"
-                raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)
+                await refuse(self._oversized())
+            if not reserve(max(declared, received)):
+                await refuse(self._busy())
             return message
 
         async def send_and_close(message: Message) -> None:
@@ -84,7 +92,15 @@ class BodyLimitMiddleware:
         try:
             await self._app(scope, receive_limited, send_and_close)
         finally:
-            self._held -= received
+            self._held -= reserved
+
+    def _oversized(self) -> Problem:
+        detail = f"more than the {self._limit:,} bytes allowed"
+        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "oversized-body", detail)
+
+    def _busy(self) -> Problem:
+        detail = f"bodies of {self._held:,} bytes are in work already"
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)
 
 
 async def _discard_body(receive: Receive, limit: int) -> None:

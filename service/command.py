@@ -62,7 +62,10 @@ def _serve(arguments: argparse.Namespace) -> int:
     # These imports are slow, and the options above need none of them.
     from detector.detector import Detector
     from service.app import create_app
+    from service.memory import return_freed_images
     from service.server import run_server
+
+    return_freed_images()
 
     with _load_networks(arguments, bundle, settings) as networks:
         detectors = {name: Detector(networks, preset) for name, preset in presets.items()}

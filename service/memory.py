@@ -1,4 +1,4 @@
-"""Freed images go back to the operating system."""
+"""Freed images and bodies of requests go back to the operating system."""
 
 from __future__ import annotations
 
