@@ -61,7 +61,7 @@ def check_native(path: Path) -> bool:
     assert [entry.file for entry in entries] == [image["file"] for image in content["images"]]
     for entry, image in zip(entries, content["images"], strict=True):
         found = image["detections"]
-        expected = [(d["label"], d["score"], tuple(map(float, d["box"]))) for d in found]
+        expected = [(d["label"], float(d["score"]), tuple(map(float, d["box"]))) for d in found]
         assert [tuple(detection) for detection in entry.detections] == expected
     return True
 
@@ -73,7 +73,7 @@ def check_results(path: Path) -> bool:
         check_line(error)
         return False
     expected = [
-        (r["image_id"], r["category_id"], r["score"], tuple(map(float, r["bbox"])))
+        (r["image_id"], r["category_id"], float(r["score"]), tuple(map(float, r["bbox"])))
         for r in json.loads(read_text(path))
     ]
     assert [tuple(result) for result in results] == expected
