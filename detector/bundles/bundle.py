@@ -13,13 +13,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from detector.bundles.manifest import BundledMultiBox, Manifest, Member
-from detector.common.config import describe_error, validate
+from detector.bundles.manifest import (
+    BundledMultiBox,
+    Manifest,
+    Member,
+    MemberRecipe,
+    MultiBoxRecipe,
+)
+from detector.common.config import describe_error, shorten, validate
 from detector.common.text_files import decode_text, read_bytes
 from detector.errors import BundleError, FormatError
 from detector.models.googlenet import Shapes, classifier_shapes, convolutions
-from detector.models.multibox import multibox_shapes
-from detector.models.weights import Weights, check_weights, read_weights
+from detector.models.multibox import count_sample_weights, multibox_shapes
+from detector.models.weights import LARGEST_HEADER, Weights, check_weights, decode_weights
 from detector.settings import Settings
 
 SHIPPED = Path(__file__).parent
@@ -31,17 +37,14 @@ DEFAULT = "voc20"
 MANIFEST = "bundle.json"
 MODEL_CARD = "MODEL_CARD.md"
 
-LARGEST_MANIFEST = 16 << 20
+LARGEST_MANIFEST = 4 << 20
 """Largest size of `bundle.json` in bytes. That of six members and 200 classes has 40,000."""
-
-LARGEST_HEADER = 1 << 20
-"""Largest size of the header of a file of weights in bytes."""
 
 BYTES_OF_VALUE = 8
 """Most bytes of a weight. BatchNorm's counts have as many."""
 
-MOST_VALUES = 1 << 28
-"""Most weights of a network: ten times those of the widest GoogLeNet that makes sense."""
+MOST_VALUES = 1 << 27
+"""Most weights of a network: twenty times those of GoogLeNet."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +116,7 @@ class Bundle:
             BundleError: The weights are missing, altered or of another architecture, or the
                 activation ranges belong to another network.
         """
-        file = self.directory / member.file
-        shapes = self._shapes(member)
-        weights = read_weights(file, self._read_verified(member, shapes))
-        check_weights(weights, shapes, file)
+        weights = self._weights(member)
         self._check_activation_ranges(member)
         return weights
 
@@ -129,11 +129,7 @@ class Bundle:
         Raises:
             BundleError: The weights are missing, altered or of another architecture.
         """
-        file = self.directory / recipe.file
-        shapes = self._shapes(recipe)
-        weights = read_weights(file, self._read_verified(recipe, shapes))
-        check_weights(weights, shapes, file)
-        return weights
+        return self._weights(recipe)
 
     def verify(self) -> None:
         """Read the weights of every network once.
@@ -147,23 +143,16 @@ class Bundle:
         if self.manifest.multibox is not None:
             self.multibox_weights(self.manifest.multibox)
 
-    def _shapes(self, network: Member | BundledMultiBox) -> Shapes:
-        """Return the shapes that the tensors of a network must have.
+    def _weights(self, network: Member | BundledMultiBox) -> Weights:
+        """Read and check the weights of a network."""
+        file = self.directory / network.file
+        shapes = self._shapes(network)
+        weights = decode_weights(file, self._read_verified(network, shapes))
+        check_weights(weights, shapes, file)
+        return weights
 
-        Raises:
-            BundleError: They would be larger than any network that this program can use.
-        """
-        if isinstance(network, Member):
-            shapes = classifier_shapes(network.architecture, 1 + len(self.manifest.classes))
-        else:
-            shapes = multibox_shapes(network)
-        values = sum(map(math.prod, shapes.values()))
-        if values > MOST_VALUES:
-            raise BundleError(
-                self.directory / MANIFEST,
-                f"{network.file} would have {values:,} weights; at most {MOST_VALUES:,} can be",
-            )
-        return shapes
+    def _shapes(self, network: Member | BundledMultiBox) -> Shapes:
+        return network_shapes(network, len(self.manifest.classes), self.directory / network.file)
 
     def _read_verified(self, network: Member | BundledMultiBox, shapes: Shapes) -> bytes:
         """Return the bytes of a file of weights after checking its size and their digest."""
@@ -184,7 +173,33 @@ class Bundle:
         if mismatched:
             name = mismatched[0]
             problem = "has no convolution" if name in member.ranges else "lacks the range of"
-            raise BundleError(self.directory / MANIFEST, f"{member.file}: {problem} {name}")
+            place = self.directory / MANIFEST
+            raise BundleError(place, f"{member.file}: {problem} {shorten(name)}")
+
+
+def network_shapes(network: MemberRecipe | MultiBoxRecipe, classes: int, file: Path) -> Shapes:
+    """Return the shapes that the tensors of a network must have.
+
+    Args:
+        network: The network.
+        classes: Number of classes, without the background.
+        file: File of the network's weights, for the error message.
+
+    Raises:
+        BundleError: They would be larger than any network that this program can use.
+    """
+    if isinstance(network, MemberRecipe):
+        shapes = classifier_shapes(network.architecture, 1 + classes)
+        computed = 0
+    else:
+        shapes = multibox_shapes(network)
+        computed = count_sample_weights(network)
+
+    values = sum(map(math.prod, shapes.values())) + computed
+    if values > MOST_VALUES:
+        problem = f"would have {values:,} weights; at most {MOST_VALUES:,} are possible"
+        raise BundleError(file, problem)
+    return shapes
 
 
 def _read(file: Path, limit: int) -> bytes:

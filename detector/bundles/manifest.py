@@ -6,6 +6,7 @@ Every class here is a table whose keys are written to disk, so their names must 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Literal
@@ -16,7 +17,6 @@ from pydantic import (
     Field,
     FiniteFloat,
     PlainSerializer,
-    field_validator,
     model_validator,
 )
 
@@ -37,11 +37,14 @@ LARGEST_DENOMINATOR = 10_000
 
 def _parse_fraction(value: Any) -> Fraction:
     """Return a fraction exactly as it is written: 0.1 is 1/10."""
+    text = str(value).strip()
+    # Python would compute all digits of 1e-99999999.
+    is_short = re.fullmatch(r"-?\d{0,9}(/\d{1,9}|\.\d{1,20})?", text, re.ASCII)
     try:
-        fraction = Fraction(str(value))
+        fraction = Fraction(text) if is_short else None
     except ZeroDivisionError as error:
         raise ValueError("must not divide by 0") from error
-    if fraction.denominator > LARGEST_DENOMINATOR:
+    if fraction is None or fraction.denominator > LARGEST_DENOMINATOR:
         raise ValueError("must be a fraction of small numbers, such as 1/14")
     return fraction
 
@@ -57,14 +60,19 @@ def _check_order(ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-Range = Annotated[tuple[FiniteFloat, FiniteFloat], AfterValidator(_check_order)]
+Activation = Annotated[FiniteFloat, Field(ge=-1e30, le=1e30)]
+"""Value between two layers, with which float32 can compute."""
+
+Range = Annotated[tuple[Activation, Activation], AfterValidator(_check_order)]
 """The lowest and the highest value."""
 
 
 def _check_class_name(name: str) -> str:
     # Class names become names of files, and lines of text files.
     if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
-        raise ValueError(f"class {name!r} must not have /, \\ or control characters, or be . or ..")
+        raise ValueError(
+            f"class {name[:40]!r} must not have /, \\ or control characters, or be . or .."
+        )
     if name != name.strip() or not 0 < len(os.fsencode(name)) <= LONGEST_CLASS_NAME:
         raise ValueError(
             f"class {name[:40]!r} must have 1 to {LONGEST_CLASS_NAME} bytes and no space at an end"
@@ -76,7 +84,24 @@ ClassName = Annotated[str, AfterValidator(_check_class_name)]
 """Name of a class, which can be a part of a file's name."""
 
 
-Deviation = Annotated[float, Field(gt=1e-3, le=1e6)]
+def _check_distinct(classes: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(classes)) < len(classes):
+        raise ValueError("class names must be distinct")
+    return classes
+
+
+Classes = Annotated[
+    tuple[ClassName, ...],
+    Field(min_length=1, max_length=MOST_CLASSES),
+    AfterValidator(_check_distinct),
+]
+"""Class names without the background."""
+
+
+Mean = Annotated[FiniteFloat, Field(ge=-1e6, le=1e6)]
+"""Mean of pixels from 0 to 255."""
+
+Deviation = Annotated[FiniteFloat, Field(gt=1e-3, le=1e6)]
 """Standard deviation of pixels from 0 to 255."""
 
 
@@ -85,7 +110,7 @@ class Normalisation(Frozen):
 
     channels: Literal["rgb", "bgr"] = "bgr"
     """Order of the colour channels."""
-    mean: tuple[FiniteFloat, FiniteFloat, FiniteFloat] = (104.0, 117.0, 123.0)
+    mean: tuple[Mean, Mean, Mean] = (104.0, 117.0, 123.0)
     """Mean of each channel, in the order of `channels`."""
     std: tuple[Deviation, Deviation, Deviation] = (1.0, 1.0, 1.0)
     """Standard deviation of each channel, in the order of `channels`."""
@@ -192,18 +217,11 @@ class Description(Frozen):
 
     name: str = Field(pattern=r"^[\w.-]+$", max_length=100)
     version: str = Field(max_length=100)
-    classes: tuple[ClassName, ...] = Field(min_length=1, max_length=MOST_CLASSES)
+    classes: Classes
     """Class names without the background, which is output 0 of every member."""
     normalisation: Normalisation = Normalisation()
     settings: Mapping[str, Any] = Field(default_factory=dict)
     """Tables of settings that differ from the program's defaults."""
-
-    @field_validator("classes")
-    @classmethod
-    def _check_distinct(cls, classes: tuple[ClassName, ...]) -> tuple[str, ...]:
-        if len(set(classes)) < len(classes):
-            raise ValueError("class names must be distinct")
-        return classes
 
 
 class Manifest(Description):
@@ -225,7 +243,7 @@ class Recipe(Description):
 class TrainedMember(MemberRecipe):
     """What training writes beside the weights of a member."""
 
-    classes: tuple[ClassName, ...]
+    classes: Classes
     normalisation: Normalisation
     training: Mapping[str, Any]
     """Facts for the model card: data, initial weights, recipe, time, hardware, versions, scores."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,8 +16,8 @@ from detector.bundles.manifest import (
     TrainedMember,
     TrainedMultiBox,
 )
-from detector.common.config import describe_error
-from detector.common.text_files import read_text
+from detector.common.config import describe_error, shorten
+from detector.common.text_files import decode_text, read_bytes
 from detector.errors import BundleError, FormatError
 
 Trained = TypeVar("Trained", TrainedMember, TrainedMultiBox)
@@ -27,6 +27,9 @@ MEMBER = "member.json"
 
 MULTIBOX = "multibox.json"
 """Name of the file of facts about a trained MultiBox, in the folder of its training."""
+
+LARGEST_FACTS = 4 << 20
+"""Largest size of a file of facts in bytes."""
 
 WEIGHTS = "weights.safetensors"
 """Name of the file of weights, in the folder of a training."""
@@ -38,7 +41,7 @@ def read_member(folder: Path) -> TrainedMember:
     Raises:
         BundleError: The training has not ended, or its file is not valid.
     """
-    return _read(folder / MEMBER, TrainedMember)
+    return _read(folder / MEMBER, TrainedMember, _member_lines)
 
 
 def read_multibox(folder: Path) -> TrainedMultiBox:
@@ -47,16 +50,27 @@ def read_multibox(folder: Path) -> TrainedMultiBox:
     Raises:
         BundleError: The training has not ended, or its file is not valid.
     """
-    return _read(folder / MULTIBOX, TrainedMultiBox)
+    return _read(folder / MULTIBOX, TrainedMultiBox, _multibox_lines)
 
 
-def _read(file: Path, model: type[Trained]) -> Trained:
+def _read(file: Path, model: type[Trained], describe: Callable[[Trained], list[str]]) -> Trained:
     try:
-        return model.model_validate_json(read_text(file))
+        text = decode_text(file, read_bytes(file, limit=LARGEST_FACTS))
+        trained = model.model_validate_json(text)
     except FormatError as error:
         raise BundleError(file, f"no finished training: {error.message}") from error
     except ValidationError as error:
         raise BundleError(file, describe_error(error, model)) from error
+
+    # The facts have no model of their own: what the card cannot show is wrong.
+    try:
+        describe(trained)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        fact = shorten(f"{type(error).__name__}: {error}")
+        raise BundleError(
+            file, f"training: a fact is missing or of another type: {fact}"
+        ) from error
+    return trained
 
 
 def make_recipe(
@@ -125,12 +139,21 @@ def make_card(
 
     for number, member in enumerate(members, start=1):
         heading = f"## Member {number}" if len(members) > 1 else "## Training"
-        lines += [heading, "", *_table(_member_facts(member))]
-        if scores := member.training.get("scores"):
-            lines += _score_table(scores)
+        lines += [heading, "", *_member_lines(member)]
     if multibox is not None:
-        lines += ["## MultiBox", "", *_table(_multibox_facts(multibox))]
+        lines += ["## MultiBox", "", *_multibox_lines(multibox)]
     return "\n".join([*lines, notes.strip()]).rstrip() + "\n"
+
+
+def _member_lines(member: TrainedMember) -> list[str]:
+    lines = _table(_member_facts(member))
+    if scores := member.training.get("scores"):
+        lines += _score_table(scores)
+    return lines
+
+
+def _multibox_lines(multibox: TrainedMultiBox) -> list[str]:
+    return _table(_multibox_facts(multibox))
 
 
 def _table(facts: Sequence[tuple[str, str]]) -> list[str]:

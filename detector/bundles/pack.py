@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from detector.bundles.bundle import MANIFEST, MODEL_CARD, Bundle
+from detector.bundles.bundle import MANIFEST, MODEL_CARD, Bundle, network_shapes
 from detector.bundles.manifest import BundledMultiBox, Description, Manifest, Member, Recipe
 from detector.errors import BundleError
-from detector.models.weights import check_values, half_precision, read_weights
+from detector.models.googlenet import Shapes
+from detector.models.weights import check_weights, half_precision, read_weights
 
 
 def pack(
@@ -63,27 +64,30 @@ def _write_weights(
     members = []
     for number, (member, path) in enumerate(zip(recipe.members, weights, strict=True), start=1):
         file = f"member_{number}.safetensors"
-        digest = _write_half_precision(path, directory / file)
+        shapes = network_shapes(member, len(recipe.classes), path)
+        digest = _write_half_precision(path, shapes, directory / file)
         members.append(Member(file=file, sha256=digest, **dict(member)))
 
     bundled_multibox = None
     if recipe.multibox is not None and multibox is not None:
         file = "multibox.safetensors"
-        digest = _write_half_precision(multibox, directory / file)
+        shapes = network_shapes(recipe.multibox, len(recipe.classes), multibox)
+        digest = _write_half_precision(multibox, shapes, directory / file)
         bundled_multibox = BundledMultiBox(file=file, sha256=digest, **dict(recipe.multibox))
 
     description = {key: getattr(recipe, key) for key in Description.model_fields}
     return Manifest(**description, members=tuple(members), multibox=bundled_multibox)
 
 
-def _write_half_precision(weights: Path, file: Path) -> str:
+def _write_half_precision(weights: Path, shapes: Shapes, file: Path) -> str:
     """Write weights in half precision and return the sha256 of the written file.
 
     Raises:
-        BundleError: A tensor is not finite, or is beyond the range of half precision.
+        BundleError: A tensor is not what the network needs, or is beyond the range of half
+            precision.
     """
     tensors = read_weights(weights)
-    check_values(tensors, weights)
+    check_weights(tensors, shapes, weights)
     halved = half_precision(tensors)
     for name, tensor in halved.items():
         if tensor.dtype.kind == "f" and not np.isfinite(tensor).all():

@@ -136,7 +136,7 @@ def validate(model: type[Model], values: object, source: str) -> Model:
 
 def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
     """Return the first problem of a validation in one line: key, what is allowed, the value."""
-    problems = error.errors()
+    problems = error.errors(include_url=False)
     first = problems[0]
     if first["type"] == "json_invalid":
         return first["msg"]
@@ -144,17 +144,17 @@ def describe_error(error: ValidationError, model: type[BaseModel]) -> str:
     key, table = _locate(first, model)
     if first["type"] == "extra_forbidden":
         unknown_key = ".".join(map(str, first["loc"]))
-        return f"unknown key {unknown_key}; known here: {', '.join(table.model_fields)}"
+        return f"unknown key {shorten(unknown_key)}; known here: {', '.join(table.model_fields)}"
 
     # A key with several allowed types has a problem for each of them.
     reasons = [problem["msg"] for problem in problems if _locate(problem, model)[0] == key]
-    return f"{key}: {'; or: '.join(reasons)}; not {_short(first['input'])}"
+    return f"{key}: {'; or: '.join(reasons)}; not {shorten(repr(first['input']))}"
 
 
-def _short(value: object) -> str:
-    """Return a value as Python writes it, cut to what fits in a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def shorten(text: str) -> str:
+    """Return text that others wrote as a message can have it: in one line, and cut if long."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:80])
+    return line if len(text) <= 80 else f"{line[:77]}..."
 
 
 def _locate(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, type[BaseModel]]:

@@ -48,17 +48,23 @@ def read_bytes(path: Path, *, limit: int | None = None) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            mode = os.fstat(descriptor).st_mode
-            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+            status = os.fstat(descriptor)
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
                 raise FormatError(path, "cannot be read: it is a device and should be a file")
+            if limit is not None and status.st_size > limit:
+                raise _too_large(path, limit)
             os.set_blocking(descriptor, True)
             data = file.read() if limit is None else file.read(limit + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = error.strerror if isinstance(error, OSError) else error
         raise FormatError(path, f"cannot be read: {reason}") from error
     if limit is not None and len(data) > limit:
-        raise FormatError(path, f"is too large: at most {limit:,} bytes are allowed")
+        raise _too_large(path, limit)
     return data
+
+
+def _too_large(path: Path, limit: int) -> FormatError:
+    return FormatError(path, f"is too large: at most {limit:,} bytes are allowed")
 
 
 def read_text(path: Path, *, errors: str = "strict") -> str:

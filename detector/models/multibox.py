@@ -50,6 +50,18 @@ def multibox_shapes(recipe: MultiBoxRecipe) -> Shapes:
     return shapes
 
 
+def count_sample_weights(recipe: MultiBoxRecipe) -> int:
+    """Return the number of weights with which the shared head samples its maps.
+
+    They are computed from the priors when the network is loaded: one for each position of a map in
+    each sample.
+    """
+    if recipe.head == "dense":
+        return 0
+    sides = feature_map_sides(recipe.size, recipe.architecture)
+    return recipe.priors * SHARED_SAMPLES**2 * sum(side**2 for side in sides)
+
+
 def head_convolutions(recipe: MultiBoxRecipe) -> tuple[ConvolutionLayer, ...]:
     """Return the 1x1 convolutions with which a head of MultiBox reduces the trunk's maps.
 

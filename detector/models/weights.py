@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from detector.common.config import shorten
 from detector.common.text_files import read_bytes
 from detector.errors import BundleError, FormatError
 from detector.models.googlenet import Shapes
@@ -20,30 +21,56 @@ Weights = dict[str, NDArray[Any]]
 """Tensors by their names: float32, and integers for BatchNorm's counts."""
 
 
-def read_weights(path: Path, data: bytes | None = None) -> Weights:
+LARGEST_HEADER = 1 << 20
+"""Largest size of the header of a file of weights in bytes. That of a GoogLeNet has 10,000."""
+
+LARGEST_FILE = 1 << 30
+"""Largest size of a file of weights in bytes."""
+
+
+FARTHEST_PRIOR = 10
+"""Largest coordinate of a prior, as a share of the image's sides."""
+
+
+def read_weights(path: Path) -> Weights:
     """Return the tensors of a safetensors file by our names, with floating-point ones in float32.
 
     Args:
         path: The file. Its tensors may have Caffe's or torchvision's names.
-        data: Content of the file, if it has been read already.
 
     Raises:
-        BundleError: The file is missing or is not in the safetensors format.
+        BundleError: The file is missing, too large, or not in the safetensors format.
     """
     try:
-        tensors = load(read_bytes(path) if data is None else data)
+        data = read_bytes(path, limit=LARGEST_FILE)
     except FormatError as error:
         raise BundleError(path, error.message) from error
+    return decode_weights(path, data)
+
+
+def decode_weights(path: Path, data: bytes) -> Weights:
+    """Decode the content of a file of weights; see `read_weights`."""
+    # The library would make objects of thousands of bytes for each tensor that a header names.
+    if int.from_bytes(data[:8], "little") > LARGEST_HEADER:
+        raise BundleError(
+            path, f"not a safetensors file: its header has over {LARGEST_HEADER:,} bytes"
+        )
+    try:
+        tensors = load(data)
     except (SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:
         # KeyError and TypeError: an unknown type. The last two: a shape that cannot be.
-        raise BundleError(path, f"not a safetensors file: {error}") from error
+        raise BundleError(path, f"not a safetensors file: {shorten(str(error))}") from error
 
-    return translate_names(
-        {
-            name: tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
-            for name, tensor in tensors.items()
-        }
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # such values are named later
+        weights = translate_names(
+            {
+                name: tensor.astype(np.float32) if tensor.dtype.kind == "f" else tensor
+                for name, tensor in tensors.items()
+            }
+        )
+    if len(weights) < len(tensors):
+        raise BundleError(path, "has a tensor twice: once by our name, once by that of Caffe")
+    return weights
 
 
 def translate_names(weights: Weights) -> Weights:
@@ -69,26 +96,16 @@ def check_weights(weights: Mapping[str, Any], shapes: Shapes, file: Path) -> Non
         if name not in weights:
             raise BundleError(file, f"lacks {name}, which this architecture has")
         if tuple(weights[name].shape) != tuple(shape):
-            shapes_in_words = f"{list(weights[name].shape)}, not {list(shape)}"
+            shapes_in_words = f"{shorten(str(list(weights[name].shape)))}, not {list(shape)}"
             raise BundleError(file, f"{name} has shape {shapes_in_words}")
 
     unknown = sorted(weights.keys() - shapes.keys())
     if unknown:
-        raise BundleError(file, f"has {unknown[0]}, which this architecture does not have")
-    check_values(weights, file)
+        raise BundleError(file, f"has {shorten(unknown[0])}, which this architecture does not have")
+    _check_values(weights, file)
 
 
-def check_values(weights: Mapping[str, Any], file: Path) -> None:
-    """Check that all tensors hold numbers that a network can use.
-
-    Args:
-        weights: Tensors by their names.
-        file: File of the weights, for the error message.
-
-    Raises:
-        BundleError: A tensor is of another type than it should be, is not finite, or is a variance
-            below 0 or a prior without area. The message names the first.
-    """
+def _check_values(weights: Mapping[str, Any], file: Path) -> None:
     for name, tensor in weights.items():
         kinds = "iu" if name.endswith(".num_batches_tracked") else "f"
         values = np.asarray(tensor)
@@ -100,6 +117,8 @@ def check_values(weights: Mapping[str, Any], file: Path) -> None:
             raise BundleError(file, f"{name} has variances below 0")
         if name == "priors" and not (values[:, :2] < values[:, 2:]).all():
             raise BundleError(file, f"{name} has a box without area")
+        if name == "priors" and np.abs(values).max() > FARTHEST_PRIOR:
+            raise BundleError(file, f"{name} has a box far outside of the image")
 
 
 def half_precision(weights: Weights) -> Weights:

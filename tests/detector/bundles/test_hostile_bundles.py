@@ -17,13 +17,14 @@ from safetensors.numpy import load_file, save_file
 
 from detector.bundles.bundle import Bundle
 from detector.bundles.manifest import Architecture, BundledMultiBox
+from detector.bundles.model_card import make_recipe, read_member
 from detector.bundles.pack import pack
 from detector.errors import BundleError, SettingsError
 from tests.support.damage import damage_bytes, swap_value
 from tests.support.tiny_bundle import RECIPE
 
 COUNT = 60
-"""Damaged bundles of each kind here; `benchmarks/damaged_files.py` tries thousands."""
+"""Damaged bundles of each kind here; `benchmarks/damaged_bundles.py` tries thousands."""
 
 
 @pytest.fixture
@@ -138,6 +139,14 @@ MANY_RANGES = {str(number): [0, 1] for number in range(2000)}
         pytest.param({"multibox": multibox(spread=float("inf"))}, id="an infinite spread"),
         pytest.param({"normalisation": {"std": [0, 1, 1]}}, id="a deviation of 0"),
         pytest.param({"normalisation": {"mean": [float("nan"), 1, 1]}}, id="no number for a mean"),
+        pytest.param({"normalisation": {"mean": [1e308, 1, 1]}}, id="a mean beyond float32"),
+        pytest.param({"members": [member(ranges={"a": [-1e308, 1e308]})]}, id="wide activations"),
+        pytest.param({"members": [member(warp={"context": "1e-99999999"})]}, id="many digits"),
+        pytest.param({"members": [member(warp={"context": "x" * 10**6})]}, id="a long fraction"),
+        pytest.param({"classes": ["/" * 10**6]}, id="a class of slashes"),
+        pytest.param({"a\nb": 1}, id="a line break in a key"),
+        pytest.param({"a" * 10**6: 1}, id="a long key"),
+        pytest.param({str(n): 1 for n in range(100_000)}, id="many unknown keys"),
         pytest.param({"name": "x" * 10_000}, id="a long name"),
         pytest.param({"settings": {"multibox": {"count": 10**12}}}, id="a setting"),
     ],
@@ -156,8 +165,24 @@ def test_networks_that_are_too_large_are_refused_before_anything_is_read(copy: P
         multibox=content["multibox"]
         | {"head": "dense", "hidden": 16_384, "priors": 10_000, "size": 1024},
     )
-    with pytest.raises(BundleError, match=r"multibox\.safetensors would have [\d,]+ weights"):
+    with pytest.raises(BundleError, match=r"multibox\.safetensors: would have [\d,]+ weights"):
         Bundle.load(copy).verify()
+
+
+def test_samples_of_the_shared_head_count_as_weights(copy: Path) -> None:
+    content = json.loads((copy / "bundle.json").read_text())
+    change(copy, multibox=content["multibox"] | {"head": "shared", "priors": 10_000, "size": 1024})
+    with pytest.raises(BundleError, match=r"multibox\.safetensors: would have [\d,]+ weights"):
+        Bundle.load(copy).verify()
+
+
+def test_unknown_convolutions_are_named_in_one_line(copy: Path) -> None:
+    members = json.loads((copy / "bundle.json").read_text())["members"]
+    members[0]["ranges"] = {"\n" * 5000: [0, 1]}
+    change(copy, members=members)
+    with pytest.raises(BundleError, match="has no convolution") as caught:
+        Bundle.load(copy).verify()
+    check_line(caught.value)
 
 
 @pytest.mark.parametrize("name", ["bundle.json", "member_1.safetensors"])
@@ -197,12 +222,80 @@ def header(dtype: str, shape: list[int], offsets: list[int]) -> bytes:
         pytest.param(header("F8_E5M2", [1], [0, 1]) + b"a", id="type"),
         pytest.param(header("F32", [-1], [0, 4]) + b"abcd", id="sign"),
         pytest.param(b"\xff" * 100, id="noise"),
+        pytest.param(struct.pack("<Q", 2 << 20) + b" " * (2 << 20), id="a header of megabytes"),
+        pytest.param(header("F32", [1] * 1000, [0, 4]) + b"abcd", id="dimensions"),
     ],
 )  # fmt: skip
 def test_headers_that_lie(data: bytes, copy: Path) -> None:
     replace_weights(copy, data)
     with pytest.raises(BundleError, match=r"member_1\.safetensors") as caught:
         Bundle.load(copy).verify()
+    check_line(caught.value)
+
+
+def test_a_tensor_under_two_names_is_refused(copy: Path) -> None:
+    file = copy / "member_1.safetensors"
+    tensors = load_file(file)
+    tensors["loss3.classifier.weight"] = tensors["classifier.weight"]
+    save_file(tensors, file)
+    replace_weights(copy, file.read_bytes())
+    with pytest.raises(BundleError, match=r"member_1\.safetensors: has a tensor twice"):
+        Bundle.load(copy).verify()
+
+
+def test_pack_names_a_file_of_any_size(tiny_weights: list[Path], tmp_path: Path) -> None:
+    large = tmp_path / "large.safetensors"
+    with open(large, "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BundleError, match=r"large\.safetensors: is too large"):
+        pack(tmp_path / "bundle", RECIPE, [large, tiny_weights[1]])
+
+
+def test_pack_names_values_beyond_float32(tiny_weights: list[Path], tmp_path: Path) -> None:
+    tensors = load_file(tiny_weights[0])
+    tensors["classifier.bias"] = np.full(4, 1e300)
+    path = tmp_path / "double.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(BundleError, match=r"double\.safetensors: classifier\.bias has values"):
+        pack(tmp_path / "bundle", RECIPE, [path, tiny_weights[1]])
+
+
+@pytest.mark.parametrize(
+    ("priors", "message"),
+    [
+        (np.ones(8), "shape"),
+        (np.ones(()), "shape"),
+        (np.ones((8, 5)), "shape"),
+        (np.tile([-1e30, -1e30, 1e30, 1e30], (8, 1)), "a box far outside of the image"),
+    ],
+)
+def test_pack_names_priors_of_another_form(
+    priors: Any, message: str, multibox_bundle: Bundle, tiny_weights: list[Path], tmp_path: Path
+) -> None:
+    bundled = multibox_bundle.manifest.multibox
+    assert bundled is not None
+    recipe = RECIPE.model_copy(update={"multibox": bundled})
+    tensors = load_file(multibox_bundle.directory / bundled.file)
+    tensors["priors"] = np.resize(priors, (bundled.priors, 4)) if "far" in message else priors
+    path = tmp_path / "multibox.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(BundleError, match=rf"multibox\.safetensors: priors has {message}"):
+        pack(tmp_path / "bundle", recipe, tiny_weights, path)
+
+
+@pytest.mark.parametrize(
+    "training",
+    [{}, {"recipe": []}, {"data": 1}, {"recipe": {}, "data": {"annotations": "a", "photos": "b"}}],
+)
+def test_facts_of_a_training_that_are_missing(
+    training: Any, multibox_bundle: Bundle, tmp_path: Path
+) -> None:
+    manifest = multibox_bundle.manifest.model_dump(mode="json")
+    facts = {key: manifest["members"][0][key] for key in ("warp", "architecture")}
+    facts |= {key: manifest[key] for key in ("classes", "normalisation")}
+    (tmp_path / "member.json").write_text(json.dumps(facts | {"training": training}))
+    with pytest.raises(BundleError, match=r"member\.json: training: a fact is missing") as caught:
+        make_recipe({tmp_path: read_member(tmp_path)}, name="a", version="1")
     check_line(caught.value)
 
 
