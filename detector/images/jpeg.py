@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 from detector.errors import OversizedImage, TruncatedImage
@@ -59,8 +60,7 @@ def strip_metadata(data: bytes, name: str, limits: ImageLimits) -> EncodedImage:
     """
     pieces = [memoryview(data)[:2]]
     blocks: list[memoryview] = []
-    for number, segment in enumerate(_segments(data, 2)):
-        check_parts(number, name, limits)
+    for segment in _segments(data, 2, name, limits):
         if segment.marker == _SCAN:
             _check_scans(data, segment.start, name, limits)
             pieces.append(memoryview(data)[segment.start :])
@@ -94,8 +94,7 @@ def _check_scans(data: bytes, start: int, name: str, limits: ImageLimits) -> Non
         return
 
     scans = 0
-    for number, segment in enumerate(_segments(data, start)):
-        check_parts(number, name, limits)
+    for segment in _segments(data, start, name, limits):
         if segment.marker == _END:
             return
         scans += segment.marker == _SCAN
@@ -103,14 +102,17 @@ def _check_scans(data: bytes, start: int, name: str, limits: ImageLimits) -> Non
             raise OversizedImage(name, f"more scans than the {limits.max_scans:,} allowed")
 
 
-def _segments(data: bytes, start: int) -> Iterator[Segment]:
+def _segments(data: bytes, start: int, name: str, limits: ImageLimits) -> Iterator[Segment]:
     """Yield the segments from here to the end of the file, with those between scans."""
+    parts = count()
     while marker := _MARKER.search(data, start):
+        check_parts(next(parts), name, limits)
         segment = _segment(data, marker.start())
         is_metadata = segment.marker not in (_START, _END) and not _is_needed(data, segment)
         if is_metadata and not _is_marker(data, segment.end):
             # Its length is wrong.
-            segment = segment._replace(end=_next_needed(data, segment.start + 2))
+            following = _next_needed(data, segment.start + 2, parts, name, limits)
+            segment = segment._replace(end=following)
         yield segment
         start = segment.end
 
@@ -122,9 +124,12 @@ def _segment(data: bytes, start: int) -> Segment:
     return Segment(marker, start, start + 2 + length)
 
 
-def _next_needed(data: bytes, start: int) -> int:
+def _next_needed(
+    data: bytes, start: int, parts: Iterator[int], name: str, limits: ImageLimits
+) -> int:
     """Return where the next segment begins that is of use, or the end of the file."""
     while marker := _MARKER.search(data, start):
+        check_parts(next(parts), name, limits)
         segment = _segment(data, marker.start())
         if segment.marker == _START:
             # A preview inside metadata has segments of its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from math import ceil
 from os import PathLike
 
 import numpy as np
@@ -59,6 +60,9 @@ _OTHER_SIGNATURES = {
     b"v/1\x01": "OpenEXR",
 }
 """First bytes of known formats that are not supported."""
+
+BAND = 2**20
+"""Number of pixels that are converted at a time."""
 
 _TURNS = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
@@ -126,8 +130,7 @@ def _decode(data: bytes, name: str, limits: ImageLimits) -> Image:
     with image:
         check_size(*image.size, name, limits)
         _load_pixels(image, name)
-        upright = _turn(image, encoded.orientation)
-        return np.asarray(_rgb(upright, name, encoded.grey_bits))
+        return _rgb(_turn(image, encoded.orientation), name, encoded.grey_bits)
 
 
 def _from_pillow(image: PillowImage.Image, name: str, limits: ImageLimits) -> Image:
@@ -140,7 +143,7 @@ def _from_pillow(image: PillowImage.Image, name: str, limits: ImageLimits) -> Im
         orientation = image.getexif().get(exif.ORIENTATION)
     except Exception:  # the pixels are good even if the EXIF block is broken
         orientation = None
-    return np.asarray(_rgb(_turn(image, orientation), name))
+    return _rgb(_turn(image, orientation), name)
 
 
 def _find_reader(data: bytes) -> _Reader | None:
@@ -201,39 +204,55 @@ def _turn(image: PillowImage.Image, orientation: object) -> PillowImage.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _rgb(image: PillowImage.Image, name: str, grey_bits: int = 16) -> PillowImage.Image:
-    """Convert pixels of any mode to RGB.
+def _rgb(image: PillowImage.Image, name: str, grey_bits: int = 16) -> Image:
+    """Convert pixels of any mode to RGB `uint8 [H, W, 3]`.
 
     Args:
         image: The image.
         name: Name of the image in errors.
         grey_bits: Bits of a grey value, if there are more than 8.
     """
-    if image.mode.startswith("I"):
-        return _from_integers(image, name, grey_bits).convert("RGB")
     if image.mode == "F":
         raise UnsupportedImage(name, "floating-point pixels: allowed are 8 and 16 bits")
+    width, height = image.size
+    is_transparent = image.has_transparency_data and not _has_unused_alpha(image)
+    pixels = np.empty((height, width, 3), np.uint8)
 
-    try:
-        if image.has_transparency_data and not _has_unused_alpha(image):
-            foreground = image.convert("RGBA")
-            background = PillowImage.new("RGBA", foreground.size, "white")
-            return PillowImage.alpha_composite(background, foreground).convert("RGB")
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except ValueError as error:
-        raise UnsupportedImage(name, f"pixels of kind {image.mode}: {error}") from error
+    # By bands of rows, because the images on the way take several times the memory of the result.
+    rows = ceil(BAND / width)
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        try:
+            if image.mode.startswith("I"):
+                band = _scale_grey(band, name, grey_bits)
+            elif is_transparent:
+                band = _lay_on_white(band)
+            pixels[top : top + rows] = np.asarray(band.convert("RGB"))
+        except ValueError as error:
+            raise UnsupportedImage(name, f"pixels of kind {image.mode}: {error}") from error
+    return pixels
 
 
 def _has_unused_alpha(image: PillowImage.Image) -> bool:
-    """Return whether this is a BMP whose pixels are all transparent, because nothing set alpha."""
+    """Return whether this is a BMP whose pixels are all transparent.
+
+    Many programs leave the fourth byte of a pixel at 0, although the header calls it alpha.
+    """
     is_bmp = getattr(image, "format", None) == "BMP"
     return is_bmp and image.mode == "RGBA" and image.getextrema()[-1] == (0, 0)
 
 
-def _from_integers(image: PillowImage.Image, name: str, bits: int) -> PillowImage.Image:
+def _lay_on_white(image: PillowImage.Image) -> PillowImage.Image:
+    """Blend transparent pixels with white."""
+    foreground = image.convert("RGBA")
+    background = PillowImage.new("RGBA", foreground.size, "white")
+    return PillowImage.alpha_composite(background, foreground)
+
+
+def _scale_grey(image: PillowImage.Image, name: str, bits: int) -> PillowImage.Image:
     """Scale grey values of up to 16 bits to 8 bits; Pillow would clip them at 255."""
     grey = np.asarray(image)
-    if grey.min() < 0 or grey.max() > 65535:
+    if grey.min() < 0:
         raise UnsupportedImage(name, "negative pixels: allowed are 8 and 16 bits without a sign")
     white = 2**bits - 1
     scaled = (grey.astype(np.uint32) * 255 + white // 2) // white  # rounded to the nearest

@@ -1,0 +1,99 @@
+"""Image files that are made to take long or much memory, each given to `detector-run`.
+
+    python -m benchmarks.image_bombs [--count 200] [--seed 0] [--bundle voc20] [--only WORD]
+
+Each file has a run of its own with the preset `fast`. The table has the seconds and the peak memory
+of the run, with the start of the program, and what became of the file. Every format is there: too
+many parts, pixels, scans, frames, tiles or bytes, metadata that unpacks to gigabytes, loops, and
+large sizes that are allowed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.support.bombs import BOMBS, make_bomb
+
+MOST_SECONDS = 10.0
+MOST_MIB = 1536
+
+
+class Outcome(NamedTuple):
+    """What a run on one file took, and what became of the file."""
+
+    name: str
+    size: int
+    seconds: float
+    mib: float
+    result: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Image files that take long or much memory.")
+    parser.add_argument("--count", type=int, default=200, help="number of files")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bundle", default="voc20")
+    parser.add_argument("--only", default="", help="only the kinds with this in their name")
+    arguments = parser.parse_args()
+
+    kinds = [kind for kind in BOMBS if arguments.only in kind]
+    outcomes = []
+    print(f"{'kind':40}{'bytes':>12}{'s':>7}{'MiB':>7}  result")
+    for number in range(arguments.count):
+        kind = kinds[number % len(kinds)]
+        outcome = run(kind, arguments.seed + number // len(kinds), arguments.bundle)
+        outcomes.append(outcome)
+        print(
+            f"{outcome.name:40}{outcome.size:12,}{outcome.seconds:7.1f}{outcome.mib:7.0f}  "
+            f"{outcome.result}",
+            flush=True,
+        )
+
+    slowest = max(outcomes, key=lambda outcome: outcome.seconds)
+    largest = max(outcomes, key=lambda outcome: outcome.mib)
+    print(f"{len(outcomes)} files, at most {slowest.seconds:.1f} s ({slowest.name})", end=" ")
+    print(f"and {largest.mib:.0f} MiB ({largest.name})")
+    assert slowest.seconds < MOST_SECONDS
+    assert largest.mib < MOST_MIB
+
+
+def run(kind: str, seed: int, bundle: str) -> Outcome:
+    """Make a file and detect the objects in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        # In a process of its own, because a run's peak memory begins with that of its parent.
+        with multiprocessing.get_context("spawn").Pool(1) as maker:
+            image = maker.apply(make_bomb, (kind, seed, Path(folder)))
+        out = Path(folder) / "dets.json"
+        command = [sys.executable, "-m", "detector.commands.run", "--quiet", "--preset", "fast"]
+        command += ["--images", str(image), "--out", str(out), "--bundle", bundle]
+
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(status)
+
+        size = image.stat().st_size
+        return Outcome(f"{kind} {seed}", size, seconds, usage.ru_maxrss / 1024, _result(out))
+
+
+def _result(out: Path) -> str:
+    """Return the error of the only image of a run, or the number of its detections."""
+    if not out.exists():
+        return "NO OUTPUT"
+    detections = json.loads(out.read_bytes())
+    failed = [f"{failure['error']}: {failure['message']}" for failure in detections["failed"]]
+    return "; ".join(failed) or f"{len(detections['images'][0]['detections'])} detections"
+
+
+if __name__ == "__main__":
+    main()
