@@ -108,7 +108,7 @@ def _segments(data: bytes, start: int, name: str, limits: ImageLimits) -> Iterat
     while marker := _MARKER.search(data, start):
         check_parts(next(parts), name, limits)
         segment = _segment(data, marker.start())
-        is_metadata = segment.marker not in (_START, _END) and not _is_needed(data, segment)
+        is_metadata = segment.marker != _END and not _is_needed(data, segment)
         if is_metadata and not _is_marker(data, segment.end):
             # Its length is wrong.
             following = _next_needed(data, segment.start + 2, parts, name, limits)
@@ -120,8 +120,12 @@ def _segments(data: bytes, start: int, name: str, limits: ImageLimits) -> Iterat
 def _segment(data: bytes, start: int) -> Segment:
     """Return the segment that begins here; its end may lie outside the file."""
     marker = data[start + 1]
-    length = 0 if marker in (_START, _END) else int.from_bytes(data[start + 2 : start + 4])
-    return Segment(marker, start, start + 2 + length)
+    if marker == _END:
+        return Segment(marker, start, start + 2)
+    if marker == _START:  # a preview, which has segments of its own
+        end = data.find(bytes((0xFF, _END)), start)
+        return Segment(marker, start, end + 2 if end > 0 else len(data))
+    return Segment(marker, start, start + 2 + int.from_bytes(data[start + 2 : start + 4]))
 
 
 def _next_needed(
@@ -131,17 +135,10 @@ def _next_needed(
     while marker := _MARKER.search(data, start):
         check_parts(next(parts), name, limits)
         segment = _segment(data, marker.start())
-        if segment.marker == _START:
-            # A preview inside metadata has segments of its own.
-            start = data.find(bytes((0xFF, _END)), segment.end)
-            if start < 0:
-                break
-        elif (_is_needed(data, segment) or _is_exif(data, segment)) and (
-            segment.marker == _SCAN or _is_marker(data, segment.end)
-        ):
+        is_of_use = _is_needed(data, segment) or _is_exif(data, segment)
+        if is_of_use and (segment.marker == _SCAN or _is_marker(data, segment.end)):
             return segment.start
-        else:
-            start = segment.start + 2
+        start = segment.end if segment.marker == _START else segment.start + 2
     return len(data)
 
 

@@ -41,20 +41,21 @@ def read(
     """
     try:
         if isinstance(path, str | PathLike):
-            data = _read_regular_file(Path(path), max_bytes + 1)
+            is_too_long, data = _read_regular_file(Path(path), max_bytes)
         else:
             data = path.read_bytes()
+            is_too_long = len(data) > max_bytes
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise UnreadableImage(str(path), f"cannot be read: {reason}") from error
 
-    if len(data) > max_bytes:
+    if is_too_long:
         raise OversizedImage(str(path), f"more bytes than the {max_bytes:,} allowed")
     return data
 
 
-def _read_regular_file(path: Path, length: int) -> bytes:
-    """Return the first bytes of a file.
+def _read_regular_file(path: Path, max_bytes: int) -> tuple[bool, bytes]:
+    """Return whether a file is too long, and its content unless it is.
 
     Raises:
         OSError: The file cannot be read, or is not a regular one.
@@ -63,6 +64,8 @@ def _read_regular_file(path: Path, length: int) -> bytes:
         # It may have become a pipe since, which opens at once only without blocking.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read(length)
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode):
+                data = b"" if status.st_size > max_bytes else file.read(max_bytes + 1)
+                return max(status.st_size, len(data)) > max_bytes, data
     raise OSError("it is not a regular file")

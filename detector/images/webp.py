@@ -24,8 +24,8 @@ _NEEDED = _PIXELS | {b"VP8X", b"ANIM", b"ALPH"}
 _FIND = re.compile(rb"VP8[ L]|ANIM|ANMF|ALPH")
 """Types of the chunks at which reading goes on after one whose length is wrong."""
 
-_METADATA_FLAGS = 0x20 | 0x08 | 0x04
-"""Flags of the extended header: there are a colour profile, EXIF, XMP."""
+_FLAGS = 0x10 | 0x02
+"""Flags of the extended header that matter: there is transparency, or an animation."""
 
 
 class Chunk(NamedTuple):
@@ -121,5 +121,5 @@ def _without_flags(data: bytes, chunk: Chunk) -> list[bytes | memoryview]:
     whole = memoryview(data)[chunk.start : chunk.end]
     if chunk.kind != b"VP8X" or not chunk.content:
         return [whole]
-    flags = chunk.content[0] & ~_METADATA_FLAGS
+    flags = chunk.content[0] & _FLAGS
     return [whole[:8], bytes((flags,)), whole[9:]]
