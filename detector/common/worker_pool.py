@@ -154,6 +154,8 @@ class WorkerPool(Generic[Argument, Outcome]):
 
     def _run(self) -> None:
         """Hand out tasks and collect outcomes, until the pool is closed."""
+        # A process inherits this until it can ignore the signals: Ctrl-C does not tear its start.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             while not self._closed:
                 self._start_processes()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import random
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +17,10 @@ from torch import Tensor
 
 from detector.bundles.manifest import Architecture
 from detector.common.progress import no_progress
-from detector.errors import BundleError, SettingsError, TrainingError
+from detector.errors import BundleError, OutputError, SettingsError, TrainingError
 from detector.models.torch_googlenet import GoogLeNet
 from detector.runtime import Runtime
+from detector.training.checkpoint import open_log
 from detector.training.fit import Loop
 from detector.training.out_folder import CHECKPOINT, LOG
 from detector.training.parallel import Group
@@ -27,8 +31,11 @@ from detector.training.start import Training, TrainingOptions
 class Noise:
     """Random crops with random labels, drawn by the step, and how to learn from them."""
 
-    def __init__(self, *, stop_at: int | None = None, scale: float = 1.0) -> None:
-        self.stop_at, self.scale = stop_at, scale
+    def __init__(
+        self, *, stop_at: int | None = None, signal_at: int | None = None, scale: float = 1.0
+    ) -> None:
+        self.stop_at, self.signal_at, self.scale = stop_at, signal_at, scale
+        self.steps = 0
         self.validated: list[int] = []
         self.dies = False
         """In the next validation."""
@@ -43,6 +50,9 @@ class Noise:
 
     def loss(self, network: GoogLeNet, batch: tuple[Tensor, Tensor]) -> Tensor:
         crops, labels = batch
+        if self.steps == self.signal_at:
+            signal.raise_signal(signal.SIGINT)
+        self.steps += 1
         return torch.nn.functional.cross_entropy(network(crops), labels) * self.scale
 
     def validate(self, network: GoogLeNet, step: int) -> Mapping[str, Any]:
@@ -59,6 +69,7 @@ def make_loop(
     seed: int = 3,
     checkpoint_every: int = 2,
     validate_every: int = 100,
+    log_every: int = 1,
     **optimisation: Any,
 ) -> Loop[GoogLeNet]:
     torch.manual_seed(0)
@@ -67,7 +78,7 @@ def make_loop(
         {
             "optimisation": settings,
             "validation": {"every": validate_every},
-            "run": {"log_every": 1, "checkpoint_every": checkpoint_every},
+            "run": {"log_every": log_every, "checkpoint_every": checkpoint_every},
         }
     )
     runtime = Runtime.resolve(device="cpu", backend="torch", precision="float32")
@@ -108,6 +119,39 @@ def test_resumed_ends_with_the_same_weights(tmp_path: Path) -> None:
     assert losses[0] == losses[1]
     assert len(losses[0]) == 5 + 1  # and the validation
     assert not equal(run(make_loop(tmp_path / "other", seed=4), Noise()), whole)  # another dropout
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_an_interruption_loses_nothing(step: int, tmp_path: Path) -> None:
+    """The step is finished and saved, and so is what the next line of the log needs."""
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+    often = {"checkpoint_every": 1000, "log_every": 4, "validate_every": 3}
+    whole = run(make_loop(tmp_path / "whole", **often), Noise())
+    with pytest.raises(KeyboardInterrupt):
+        run(make_loop(tmp_path / "broken", **often), Noise(signal_at=step))
+    resumed = make_loop(tmp_path / "broken", **often)
+    resumed.resume()
+    assert resumed.step == step + 1
+    assert equal(run(resumed, Noise()), whole)
+    logs = [(tmp_path / name / LOG).read_text().splitlines() for name in ("whole", "broken")]
+    lines = [[json.loads(line) | {"seconds": 0} for line in log] for log in logs]
+    assert lines[0] == lines[1]
+    assert [line["step"] for line in lines[0]] == [3, 4, 5, 5]
+
+
+def test_an_interrupted_validation_is_made_again(tmp_path: Path) -> None:
+    interrupted = Noise()
+    interrupted.dies = True
+    with pytest.raises(KeyboardInterrupt):
+        run(make_loop(tmp_path, checkpoint_every=1000, validate_every=3), interrupted)
+    resumed, task = make_loop(tmp_path, checkpoint_every=1000, validate_every=3), Noise()
+    resumed.resume()
+    assert resumed.step == 3
+    run(resumed, task)
+    assert task.validated == [3, 5]
+    steps = [json.loads(line)["step"] for line in (tmp_path / LOG).read_text().splitlines()]
+    assert steps == [1, 2, 3, 3, 4, 5, 5]
 
 
 def test_validation_sees_the_average_and_changes_nothing(tmp_path: Path) -> None:
@@ -191,6 +235,63 @@ def test_what_cannot_be_resumed(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(BundleError, match="not a checkpoint"):
         make_loop(tmp_path).resume()
+
+
+def test_damaged_checkpoints_are_named(tmp_path: Path) -> None:
+    """Flipped bits, in the header and in the weights, and files that are cut off."""
+    run(make_loop(tmp_path, steps=1), Noise())
+    file = tmp_path / CHECKPOINT
+    whole = file.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    rng = random.Random(0)
+    loop = make_loop(tmp_path, steps=1)
+    for number in range(24):
+        data = bytearray(whole)
+        if number % 4 == 3:
+            del data[rng.randrange(len(whole)) :]
+        else:
+            position = rng.randrange(header if number % 2 else len(whole))
+            data[position] ^= 1 << rng.randrange(8)
+        file.write_bytes(data)
+        with pytest.raises(BundleError, match=r"a damaged one .* if it is removed"):
+            loop.resume()
+    file.write_bytes(whole)
+    loop.resume()
+    assert loop.step == 1
+
+
+@pytest.mark.parametrize("damage", ["folder", "pipe", "pickle"])
+def test_what_is_no_checkpoint_is_named(damage: str, tmp_path: Path) -> None:
+    file = tmp_path / CHECKPOINT
+    if damage == "folder":
+        file.mkdir()
+    elif damage == "pipe":
+        os.mkfifo(file)
+    else:
+        torch.save({"step": 1}, file)
+    with pytest.raises(BundleError, match=r"checkpoint.safetensors: is not a checkpoint"):
+        make_loop(tmp_path).resume()
+
+
+def test_damaged_logs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(make_loop(tmp_path), Noise(stop_at=4))
+    (tmp_path / LOG).write_bytes(b"\xff\n{")
+    resumed = make_loop(tmp_path)
+    resumed.resume()
+    run(resumed, Noise())
+    assert caplog.messages == [f"warning: {tmp_path / LOG}: lines are missing at its end"]
+    first, *others = (tmp_path / LOG).read_bytes().splitlines()
+    assert first == b"\xff"
+    assert [json.loads(line)["step"] for line in others] == [5, 5]
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path: Path) -> None:
+    with (
+        open_log(tmp_path / LOG, 0),
+        pytest.raises(OutputError, match="another training is writing this output"),
+    ):
+        run(make_loop(tmp_path), Noise())
 
 
 def test_a_torn_line_of_the_log_is_dropped(tmp_path: Path) -> None:

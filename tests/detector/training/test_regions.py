@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from detector.datasets.ground_truth import GroundTruth
 from detector.errors import BundleError, FormatError, SettingsError
 from detector.settings import Settings
 from detector.training.data_set import DataSet, DataSets
-from detector.training.out_folder import CHECKPOINT, LOG
+from detector.training.out_folder import CHECKPOINT, LOG, how_to_continue
 from detector.training.regions import RegionOptions, train_regions
 from detector.training.settings import RegionTraining
 from tests.support.tiny_bundle import load_network
@@ -152,6 +153,31 @@ def test_killed_and_resumed_ends_with_the_same_weights(
         for folder in (tmp_path / "whole", broken)
     ]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_by_a_signal_to_all_its_processes(
+    number: signal.Signals, painted: Path, training: Path, start: Path, tmp_path: Path
+) -> None:
+    """While it computes proposals: nothing is lost, nothing is left, and it says what to do."""
+    out = tmp_path / "out"
+    files = ["--config", training, "--data", painted, "--weights", start, "--out", out]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "detector.commands.train", "regions", *map(str, files)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob("proposals-*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == f"interrupted: {how_to_continue(out)}\n"
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_bounded_memory_trains_the_same(
