@@ -126,7 +126,7 @@ def test_an_interruption_loses_nothing(step: int, tmp_path: Path) -> None:
     """The step is finished and saved, and so is what the next line of the log needs."""
     for name in ("whole", "broken"):
         (tmp_path / name).mkdir()
-    often = {"checkpoint_every": 1000, "log_every": 4, "validate_every": 3}
+    often: dict[str, Any] = {"checkpoint_every": 1000, "log_every": 4, "validate_every": 3}
     whole = run(make_loop(tmp_path / "whole", **often), Noise())
     with pytest.raises(KeyboardInterrupt):
         run(make_loop(tmp_path / "broken", **often), Noise(signal_at=step))
