@@ -21,6 +21,7 @@ from detector.bundles.model_card import make_recipe, read_member
 from detector.bundles.pack import pack
 from detector.errors import BundleError, SettingsError
 from tests.support.damage import damage_bytes, swap_value
+from tests.support.damaged_bundles import KINDS, Outcome, Trials
 from tests.support.tiny_bundle import RECIPE
 
 COUNT = 60
@@ -30,6 +31,11 @@ COUNT = 60
 @pytest.fixture
 def copy(multibox_bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(multibox_bundle.directory, tmp_path / "copy"))
+
+
+@pytest.fixture(scope="module")
+def trials(multibox_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Trials:
+    return Trials(multibox_bundle, tmp_path_factory.mktemp("trials"))
 
 
 def change(directory: Path, **keys: Any) -> None:
@@ -336,6 +342,17 @@ def test_damaged_weights_with_the_right_digest(multibox_bundle: Bundle, copy: Pa
     for _ in range(COUNT // 3):
         replace_weights(copy, damage_bytes(rng, start) + weights[len(start) :])
         load_or_refuse(copy)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_commands_end_in_one_line_or_detect(kind: str, trials: Trials) -> None:
+    for seed in range(1, 4):
+        trials.attempt(KINDS[kind], seed)
+
+
+def test_what_becomes_of_altered_weights_and_cards(trials: Trials) -> None:
+    assert trials.attempt(KINDS["weights"], 0) is Outcome.REFUSED
+    assert trials.attempt(KINDS["model card"], 10) is Outcome.SAME
 
 
 def test_the_largest_networks_that_make_sense_are_allowed() -> None:
