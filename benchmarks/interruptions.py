@@ -1,10 +1,11 @@
 """Ctrl-C at random moments: commands that end, leave no process, and go on to the same bytes.
 
-    python -m benchmarks.interruptions [--count 20] [--seed 0] [--only run,eval]
+    python -m benchmarks.interruptions [--count 20] [--seed 0] [--only run,eval,serve]
 
 Each command is run once undisturbed. Then it is started and gets one, two or three SIGINTs, half a
 second apart, at a moment drawn from its duration. The figures are the longest time from the first
-signal to the end, and what the next, undisturbed run of the same command wrote.
+signal to the end, and what the next, undisturbed run of the same command wrote. The service gets
+its signals within the six seconds after its start. Trainings have a command of their own.
 """
 
 from __future__ import annotations
@@ -67,11 +68,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ctrl-C at random moments.")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default=",".join(COMMANDS))
+    parser.add_argument("--only", default=",".join([*COMMANDS, "serve"]))
     arguments = parser.parse_args()
 
     rng = random.Random(arguments.seed)
     for name in arguments.only.split(","):
+        if name == "serve":
+            longest = interrupt_service(arguments.count, rng)
+            print(f"serve: {arguments.count} moments, ended after at most {longest:.1f} s")
+            continue
         longest = interrupt(COMMANDS[name], arguments.count, rng)
         print(f"{name}: {arguments.count} moments, ended after at most {longest:.1f} s, same bytes")
 
@@ -103,6 +108,26 @@ def interrupt(command: Command, count: int, rng: random.Random) -> float:
             assert again.wait() == 0
             assert (folder / command.output).read_bytes() == expected, "other bytes"
             assert not list(folder.rglob("*.partial")), "a temporary file is left"
+    return longest
+
+
+def interrupt_service(count: int, rng: random.Random) -> float:
+    """Interrupt the service at random moments and return the longest time that its end took."""
+    longest = 0.0
+    with TemporaryDirectory() as temporary:
+        prepare(Path(temporary) / "inputs")
+        bundle = str(Path(temporary) / "inputs" / "bundle")
+        program = "import sys; from service.launch import detector_serve as c; sys.exit(c())"
+        options = ["--bundle", bundle, "--device", "cpu", "--port", "0"]
+        for number in range(count):
+            process = subprocess.Popen(
+                [sys.executable, "-c", program, *options], stderr=subprocess.PIPE
+            )
+            time.sleep(rng.uniform(0.05, 6))
+            workers = children(process.pid)
+            longest = max(longest, send_signals(process, number % 3 + 1))
+            time.sleep(0.5)
+            assert not any(map(is_running, workers)), "a process is left"
     return longest
 
 

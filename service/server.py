@@ -6,6 +6,7 @@ import asyncio
 import logging
 import logging.config
 import math
+import os
 import signal
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from fastapi import FastAPI
 
+from detector.commands.process import INTERRUPTED
 from detector.errors import SettingsError
 from service.connections import ImpatientProtocol
 from service.settings import ServiceSettings
@@ -45,6 +47,7 @@ def run_server(
 
     Raises:
         SettingsError: The port cannot be used, or the application could not start.
+        KeyboardInterrupt: A SIGINT ended the server.
     """
     config = uvicorn.Config(
         app,
@@ -61,12 +64,26 @@ def run_server(
     if not quiet:
         logging.config.dictConfig(LOGGING)
 
-    # The server handles SIGTERM, and raises it once more when it has ended.
+    # The server handles both signals, and raises them once more when it has ended. An exception
+    # there would be logged as an error of the application.
+    interrupted = False
+
+    def remember(signal_number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        if not server.should_exit:  # the server has not begun
+            raise KeyboardInterrupt
+        interrupted = True
+
     signal.signal(signal.SIGTERM, lambda *_: None)
+    before = signal.signal(signal.SIGINT, remember)
     try:
         server.run()
     except SystemExit as error:
         raise SettingsError(f"cannot serve on {host}:{port}") from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
     if not server.started:
         raise SettingsError("the service could not start: the errors above say why")
 
@@ -74,7 +91,8 @@ def run_server(
 class Server(uvicorn.Server):
     """A server that is no longer ready after SIGTERM, and closes a little later.
 
-    A second signal closes it at once. After that, Ctrl-C ends it without waiting for requests.
+    A second signal closes it at once, a third one ends the running requests, and a fourth one the
+    process. Before the application has started, the second one ends the process.
 
     Args:
         config: Uvicorn's configuration.
@@ -86,11 +104,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._settings = settings
+        self._ends_requests = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         service: Service | None = getattr(self._app.state, "service", None)
-        if service is None or self.should_exit:
+        if self.should_exit:
+            self._hurry(service)
+            return
+        if service is None:
             super().handle_exit(sig, frame)
             return
 
@@ -99,6 +121,17 @@ class Server(uvicorn.Server):
         # The loop may be asleep, and a signal alone does not wake it.
         loop = asyncio.get_running_loop()
         loop.call_soon_threadsafe(loop.call_later, notice, self._close, service, sig, frame)
+
+    def _hurry(self, service: Service | None) -> None:
+        """Handle a signal that comes while the server is closing.
+
+        Uvicorn's own way would leave out the application's end, and log that as an error.
+        """
+        if service is None or self._ends_requests:
+            os._exit(INTERRUPTED)
+        self._ends_requests = True
+        loop = asyncio.get_running_loop()
+        loop.call_soon_threadsafe(service.close_within, 0)
 
     def _close(self, service: Service, sig: int, frame: FrameType | None) -> None:
         if not self.should_exit:  # a second signal may have come first

@@ -9,7 +9,12 @@ from __future__ import annotations
 import importlib
 import sys
 
-from detector.commands.process import INTERRUPTED, Interruption, prepare_streams
+from detector.commands.process import (
+    INTERRUPTED,
+    Interruption,
+    hide_ignored_interrupts,
+    prepare_streams,
+)
 
 
 def detector_bundle() -> int:
@@ -39,9 +44,13 @@ def launch(module: str) -> int:
         module: Name of the module, which has a function `command`.
     """
     prepare_streams()
-    Interruption().install()
+    hide_ignored_interrupts()
+    interruption = Interruption()
+    interruption.install()
     try:
         return int(importlib.import_module(module).command())
-    except KeyboardInterrupt:  # while it was being imported: nothing was begun
+    except (KeyboardInterrupt, ImportError):  # while it was being imported: nothing was begun
+        if not interruption.came:
+            raise
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

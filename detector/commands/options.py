@@ -170,7 +170,8 @@ def positive_integer(text: str) -> int:
 def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Namespace) -> int:
     """Run a command and return its exit code; an error becomes one line on stderr."""
     _set_up_process()
-    interruption = Interruption()
+    in_force = Interruption.in_force()
+    interruption = in_force or Interruption()
     interruption.install()
     try:
         code = command(arguments)
@@ -178,17 +179,21 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
         return code
     except BrokenPipeError:  # the reader has gone, as in `detector-bundle show | head`
         return WRONG_CALL
-    except (DetectorError, OSError, KeyboardInterrupt, ModuleNotFoundError) as error:
+    except (Exception, KeyboardInterrupt) as error:
         if arguments.debug:
             traceback.print_exc()
-        if isinstance(error, KeyboardInterrupt):
+        # A library may have turned a KeyboardInterrupt into another error.
+        if isinstance(error, KeyboardInterrupt) or interruption.came:
             message = ": ".join(filter(None, ("interrupted", arguments.how_to_continue)))
             print(message, file=sys.stderr)
             return INTERRUPTED
+        if not isinstance(error, DetectorError | OSError | ModuleNotFoundError):
+            raise
         print(f"error: {_one_line(_describe(error, arguments))}", file=sys.stderr)
         return WRONG_CALL
     finally:
-        interruption.uninstall()
+        if in_force is None:
+            interruption.uninstall()
         drop_unwritable_output()
 
 

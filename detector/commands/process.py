@@ -40,6 +40,17 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def hide_ignored_interrupts() -> None:
+    """Print nothing of a Ctrl-C that comes where Python can only ignore it, as in a destructor."""
+    show = sys.unraisablehook
+
+    def show_others(ignored: Any) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            show(ignored)
+
+    sys.unraisablehook = show_others
+
+
 def drop_unwritable_output() -> None:
     """Drop what standard output cannot take, so that the end of the process does not try again."""
     try:
@@ -58,6 +69,17 @@ class Interruption:
     def __init__(self) -> None:
         self._previous: dict[int, Any] = {}
         self._timer: threading.Timer | None = None
+
+    @classmethod
+    def in_force(cls) -> Interruption | None:
+        """Return what handles SIGINT now, if it is one of these."""
+        owner = getattr(signal.getsignal(signal.SIGINT), "__self__", None)
+        return owner if isinstance(owner, cls) else None
+
+    @property
+    def came(self) -> bool:
+        """Whether a signal came. A library may have turned it into another error."""
+        return self._timer is not None
 
     def install(self) -> None:
         """Handle the signals from now on, if this is the main thread and nothing handles them."""

@@ -85,6 +85,24 @@ def test_interrupted(cleanup: int, signals: int, message: bytes) -> None:
     assert errors == message
 
 
+def test_an_interruption_that_a_library_turns_into_another_error() -> None:
+    code = HANGING.format(cleanup=0).replace(
+        "    finally:",
+        '    except KeyboardInterrupt:\n        raise ImportError("failed")\n    finally:',
+    )
+    program = subprocess.Popen(
+        [sys.executable, "-c", code, "show"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert program.stdout is not None
+    program.stdout.readline()
+    program.send_signal(signal.SIGINT)
+    _, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"interrupted\n")
+
+
 def test_interrupted_while_it_is_being_imported() -> None:
     program = subprocess.Popen(
         [sys.executable, "-X", "importtime", "-c", SHOW, "show"],
