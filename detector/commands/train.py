@@ -70,7 +70,7 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         return int(arguments.action(arguments))
     except KeyboardInterrupt:
-        if arguments.out:
+        if arguments.out and _is_first_process():
             arguments.how_to_continue = how_to_continue(arguments.out)
         raise
 
@@ -248,16 +248,20 @@ def _shipped_weights() -> Path:
 
 def _common_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the values of `TrainingOptions`."""
-    is_first_process = int(os.environ.get("RANK", "0")) == 0  # `torchrun` sets it
     return {
         "out": arguments.out,
         "seed": arguments.seed,
         "resume": arguments.resume,
         "strict": arguments.strict,
         "device": arguments.device,
-        "show_progress": progress_bars(quiet=arguments.quiet or not is_first_process),
+        "show_progress": progress_bars(quiet=arguments.quiet or not _is_first_process()),
         "inputs": _inputs(arguments),
     }
+
+
+def _is_first_process() -> bool:
+    """Return whether this is the process that writes and speaks; `torchrun` starts several."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _inputs(arguments: argparse.Namespace) -> list[Path]:
