@@ -37,6 +37,8 @@ class _Line(NamedTuple):
 
     offset: int
     """In bytes."""
+    length: int
+    """In bytes."""
     digest: str
 
 
@@ -64,14 +66,15 @@ class Journal:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise SettingsError(f"{path}: is no file, but must be one: remove it")
-        self._file = open(descriptor, "a+b")  # noqa: SIM115 - closed by `close`
+        self._descriptor = descriptor
         self._lock()
 
     def begin(self, fingerprint: Mapping[str, Any], *, overwrite: bool = False) -> None:
         """Read the records of earlier runs, or start a new journal if there are none.
 
         A last line without a line break, which a killed process can leave, is dropped. A damaged
-        line is named in a warning and otherwise overlooked: its image is computed again.
+        line is named in a warning and otherwise overlooked: its image is computed again. A damaged
+        first line is an error, because what was finished may have been computed differently.
 
         Args:
             fingerprint: Everything that changes results.
@@ -83,15 +86,15 @@ class Journal:
         """
         if overwrite:
             self._check_start()
-            self._file.truncate(0)
+            os.ftruncate(self._descriptor, 0)
 
         # JSON turns tuples into lists: compare what a journal would hold.
         expected = json.loads(encode(fingerprint))
-        length = self._read_lines(expected)
-        self._file.truncate(length)
+        first_line = _make_line({"fingerprint": expected})
+        length = 0 if self._is_torn(first_line) else self._read_lines(expected)
+        os.ftruncate(self._descriptor, length)
         if length == 0:
-            self._file.write(_make_line({"fingerprint": expected}))
-            self._file.flush()
+            self._write(first_line)
 
     def __iter__(self) -> Iterator[str]:
         """Return the names of the recorded images."""
@@ -104,8 +107,8 @@ class Journal:
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         """Return the record of an image."""
-        self._file.seek(self._lines[name].offset)
-        record = dict(json.loads(self._file.readline()))
+        line = self._lines[name]
+        record = dict(json.loads(os.pread(self._descriptor, line.length, line.offset)))
         del record["crc32"]
         return record
 
@@ -114,15 +117,18 @@ class Journal:
 
         Args:
             record: JSON values, among them the image's name as "file" and its "digest".
+
+        Raises:
+            OSError: The line cannot be written, for example because the disk is full. The records
+                before it remain.
         """
-        offset = self._file.seek(0, os.SEEK_END)
-        self._file.write(_make_line(record))
-        self._file.flush()
-        self._lines[record["file"]] = _Line(offset, record["digest"])
+        line = _make_line(record)
+        offset = self._write(line)
+        self._lines[record["file"]] = _Line(offset, len(line), record["digest"])
 
     def close(self) -> None:
         """Close the file, so that another run can open it."""
-        self._file.close()
+        os.close(self._descriptor)
 
     def __enter__(self) -> Self:
         return self
@@ -137,9 +143,9 @@ class Journal:
             SettingsError: Another run has locked it.
         """
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            self._file.close()
+            self.close()
             raise SettingsError(f"{self.path}: another run is writing this output") from error
         except OSError:  # a file system without locks, such as some of NFS
             logger.warning(
@@ -148,51 +154,83 @@ class Journal:
                 self.path,
             )
 
+    def _write(self, line: bytes) -> int:
+        """Append a line as a whole or not at all, and return its offset."""
+        offset = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            rest = line
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError as error:
+            os.ftruncate(self._descriptor, offset)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+        return offset
+
+    def _is_torn(self, first_line: bytes) -> bool:
+        """Return whether the file is empty or was cut while its first line was written."""
+        content = os.pread(self._descriptor, len(first_line), 0)
+        return content != first_line and first_line.startswith(content)
+
     def _check_start(self) -> None:
         """Check that the file begins as a journal does.
 
         Raises:
             FormatError: It is another file.
         """
-        self._file.seek(0)
-        start = self._file.read(len(START))
+        start = os.pread(self._descriptor, len(START), 0)
         if start != START[: len(start)]:
             raise FormatError(self.path, "is not a journal: remove it, or name another output")
 
     def _read_lines(self, expected_fingerprint: dict[str, Any]) -> int:
         """Read all complete lines and return their length in bytes."""
         self._check_start()
-        self._file.seek(0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
         offset = 0
         damaged: list[int] = []
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                break
-            record = _parse_line(line)
-            if number == 1:
-                if record is None or "fingerprint" not in record:
-                    raise FormatError(
-                        self.path,
-                        "the first line of this journal is damaged, or an earlier version wrote "
-                        "it; --overwrite starts over",
-                        number,
-                    )
-                self._compare(record["fingerprint"], expected_fingerprint)
-            elif record is None or not record.keys() >= {"file", "digest"}:
-                damaged.append(number)
-            else:
-                self._lines[record["file"]] = _Line(offset, record["digest"])
-            offset += len(line)
+        with open(self._descriptor, "rb", closefd=False) as file:
+            for number, line in enumerate(file, start=1):
+                record = _parse_line(line)
+                if number == 1:
+                    self._check_first_line(record, expected_fingerprint)
+                elif not line.endswith(b"\n"):
+                    break
+                elif record is None or not record.keys() >= {"file", "digest"}:
+                    damaged.append(number)
+                else:
+                    self._lines[record["file"]] = _Line(offset, len(line), record["digest"])
+                offset += len(line)
 
         if damaged:
-            logger.warning(
-                "warning: %s:%d: %d lines are damaged, of which this is the first: their images "
-                "are computed again",
-                self.path,
-                damaged[0],
-                len(damaged),
-            )
+            self._warn(damaged)
         return offset
+
+    def _warn(self, damaged: list[int]) -> None:
+        """Name the damaged lines."""
+        others = f" and {len(damaged) - 1} other lines are" if len(damaged) > 1 else " is"
+        logger.warning(
+            "warning: %s:%d: this line%s damaged; the images are computed again",
+            self.path,
+            damaged[0],
+            others,
+        )
+
+    def _check_first_line(
+        self, record: dict[str, Any] | None, expected_fingerprint: dict[str, Any]
+    ) -> None:
+        """Check that the first line is whole and has the fingerprint of this run.
+
+        Raises:
+            FormatError: It is damaged.
+            SettingsError: It has another fingerprint.
+        """
+        if record is None or "fingerprint" not in record:
+            raise FormatError(
+                self.path,
+                "the first line of this journal is damaged, or an earlier version wrote it; "
+                "--overwrite starts over",
+                1,
+            )
+        self._compare(record["fingerprint"], expected_fingerprint)
 
     def _compare(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         """Raise `SettingsError` if fingerprints differ."""

@@ -102,8 +102,11 @@ def run(
             for path in (outputs.path, outputs.proposals)
             if path is not None
         ]
-        for journal in journals:  # after all are locked: none is emptied before all are ours
-            journal.begin(executor.fingerprint, overwrite=overwrite)
+        # Only after all are locked: none is emptied before all are ours. The proposals' fingerprint
+        # has a further key, so that neither journal is taken for the other.
+        fingerprint = executor.fingerprint
+        for journal, kind in zip(journals, ({}, {"records": "proposals"}), strict=False):
+            journal.begin({**fingerprint, **kind}, overwrite=overwrite)
         outputs.remove_partial_files()
 
         with show_progress(len(inputs), "image") as progress:

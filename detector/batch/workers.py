@@ -58,7 +58,7 @@ def preprocess_ahead(
         WorkerError: Processes cannot be started at all.
     """
     workers = workers or default_workers()
-    pool = WorkerPool(workers, partial(_prepare, preprocessor))
+    pool = make_pool(preprocessor, workers)
     waiting: deque[tuple[Task, Future[PreprocessedImage | FailedImage]]] = deque()
     source = iter(tasks)
     try:
@@ -68,7 +68,7 @@ def preprocess_ahead(
             if not waiting:
                 return
             task, future = waiting.popleft()
-            yield task, _result(pool, task, future, preprocessor.limits)
+            yield task, wait_for(pool, task, future, preprocessor.limits)
     finally:
         pool.close()
 
@@ -78,13 +78,24 @@ def default_workers() -> int:
     return max(1, available_cores() - 1)
 
 
-def _result(
+def make_pool(
+    preprocessor: Preprocessor, workers: int
+) -> WorkerPool[Task, PreprocessedImage | FailedImage]:
+    """Return processes that preprocess files."""
+    return WorkerPool(workers, partial(_prepare, preprocessor))
+
+
+def wait_for(
     pool: WorkerPool[Task, PreprocessedImage | FailedImage],
     task: Task,
     future: Future[PreprocessedImage | FailedImage],
     limits: Limits,
 ) -> PreprocessedImage | FailedImage:
-    """Return the outcome of a task, after a second attempt if its process died."""
+    """Return the outcome of a task, after a second attempt if its process died.
+
+    Raises:
+        WorkerError: Processes cannot be started at all.
+    """
     try:
         try:
             return future.result()

@@ -6,6 +6,8 @@ import errno
 import fcntl
 import os
 import random
+import resource
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,35 @@ def test_a_file_system_without_locks_is_a_warning(
     assert "cannot be locked on this file system" in caplog.text
 
 
+def test_a_first_line_that_runs_into_others_is_refused(path: Path) -> None:
+    with open_journal(path, FINGERPRINT) as journal:
+        journal.append(make_record("a"))
+    damaged = path.read_bytes().replace(b"\n", b" ")
+    path.write_bytes(damaged)
+    with pytest.raises(FormatError, match=r"first line of this journal is damaged.*--overwrite"):
+        open_journal(path, FINGERPRINT)
+    assert path.read_bytes() == damaged, "nothing finished is dropped without a word"
+
+
+def test_a_full_disk_is_named_and_keeps_what_was_written(path: Path) -> None:
+    with open_journal(path, FINGERPRINT) as journal:
+        journal.append(make_record("a"))
+        size = path.stat().st_size
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r"File too large.*out\.json\.journal"):
+                journal.append(make_record("b"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert path.stat().st_size == size
+        assert (journal.digest("a"), journal.digest("b")) == ("d", None)
+    with open_journal(path, FINGERPRINT) as journal:
+        assert journal.digest("a") == "d"
+
+
 def test_a_damaged_first_line_is_refused_and_nothing_is_lost(path: Path) -> None:
     with open_journal(path, FINGERPRINT) as journal:
         journal.append(make_record("a"))
@@ -178,7 +209,7 @@ def test_a_damaged_line_is_named_and_its_image_forgotten(
         for number in (0, 3):
             assert journal[f"image {number}"] == make_record(f"image {number}", value=number)
         journal.append(make_record("image 1", value=1))
-    assert f"{path}:3: 1 lines are damaged" in caplog.text
+    assert f"{path}:3: this line is damaged" in caplog.text
     with open_journal(path, FINGERPRINT) as journal:
         assert journal["image 1"] == make_record("image 1", value=1)
 

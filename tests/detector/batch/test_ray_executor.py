@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,12 @@ from detector.batch.inputs import find_images
 from detector.batch.local_executor import LocalExecutor
 from detector.batch.outputs import Outputs
 from detector.batch.ray_executor import RayExecutor
+from detector.batch.ray_machines import divide
 from detector.batch.runner import Summary, run
 from detector.bundles.bundle import Bundle
 from detector.commands.run import command
 from detector.errors import BundleError, FormatError, SettingsError, WorkerError
+from detector.preprocessing import Preprocessor
 from detector.settings import Settings
 from tests.support.images import scene
 from tests.support.progress import reporting_to
@@ -83,41 +83,41 @@ def test_same_bytes_as_this_machines(
     assert (again.computed, again.resumed) == (0, 5), "the engines continue each other's runs"
 
 
-def test_workers_that_die_of_an_image_are_its_failure(
+class Deadly:
+    """Kills the process that unpickles it for the given time."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickle_deadly, (self.times - 1,)
+
+
+def _unpickle_deadly(times: int) -> Deadly:
+    if times == 0:
+        os._exit(1)
+    return Deadly(times)
+
+
+class DeadlyPreprocessor(Preprocessor):
+    """Makes of one image what kills the actor that classifies it."""
+
+    def preprocess_file(self, path: Any, name: str) -> Any:
+        if name == "deadly.png":
+            return Deadly(2)  # the process that hands it on survives
+        return super().preprocess_file(path, name)
+
+
+def test_an_image_that_kills_what_classifies_it_fails_alone(
     engine: RayExecutor, photos: Path, tmp_path: Path
 ) -> None:
-    pipe = photos / "deadly.png"
-    os.mkfifo(pipe)
-
-    def kill_its_readers() -> None:
-        killed: set[int] = set()
-        while len(killed) < 2:
-            with open(pipe, "wb"):  # waits for a reader
-                for worker in readers(pipe) - killed:
-                    os.kill(worker, signal.SIGKILL)
-                    killed.add(worker)
-
-    killer = threading.Thread(target=kill_its_readers, daemon=True)
-    killer.start()
+    shutil.copy(next(photos.glob("*.*")), photos / "deadly.png")
+    engine._work = engine._work._replace(preprocessor=DeadlyPreprocessor(Settings()))
     summary = compute(engine, photos, tmp_path / "dets.json")
-    killer.join(timeout=0)
     (failure,) = summary.failures
     assert (failure.file, failure.error) == ("deadly.png", "lost-worker")
     assert failure.message == "2 processes that worked on it died"
     assert len(json.loads((tmp_path / "dets.json").read_bytes())["images"]) == 3
-
-
-def readers(file: Path) -> set[int]:
-    """The other processes that have a file open."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            is_open = any(fd.readlink() == file for fd in (process / "fd").iterdir())
-        except OSError:  # it has ended
-            continue
-        if is_open and int(process.name) != os.getpid():
-            found.add(int(process.name))
-    return found
 
 
 def test_what_a_lost_machine_had_in_hand_is_done_again(
@@ -159,19 +159,38 @@ def test_wrong_calls_are_found_before_the_work(
         RayExecutor(Bundle.load(damaged), Settings())
 
 
-def test_a_cluster_without_a_core_for_each_part_is_refused(
+@pytest.mark.parametrize(
+    ("resources", "device", "shares"),
+    [
+        ({"CPU": 8.0, "memory": 2**33}, "cpu", (1, 4.0, 4.0, 4)),
+        ({"CPU": 3.0, "memory": 2**33}, "cpu", (1, 1.0, 2.0, 2)),
+        ({"CPU": 1.0, "memory": 2**33}, "cpu", (1, 0.5, 0.5, 1)),
+        ({"CPU": 8.0, "memory": 2**30}, "cpu", (1, 4.0, 4.0, 2)),
+        ({"memory": 2**33}, "cpu", (0, 0.5, 0.0, 0)),
+        ({"CPU": 8.0, "GPU": 2.0, "memory": 2**33}, "cuda", (2, 1.0, 6.0, 6)),
+        ({"CPU": 8.0, "memory": 2**33}, "cuda", (0, 1.0, 8.0, 8)),
+        ({"CPU": 1.0, "GPU": 1.0, "memory": 2**33}, "cuda", (1, 1.0, 0.0, 0)),
+    ],
+)
+def test_the_cores_of_a_machine_are_divided(
+    resources: dict[str, float], device: str, shares: tuple[float, ...]
+) -> None:
+    assert divide({"Resources": resources}, device) == shares
+
+
+def test_a_cluster_without_a_core_to_prepare_images_is_refused(
     cluster: Cluster, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = {"Alive": True, "Resources": {"CPU": 1.0}}
+    machine = {"NodeID": "1", "Alive": True, "Resources": {"memory": 2.0**33}}
     monkeypatch.setattr(ray, "nodes", lambda: [machine])
-    with pytest.raises(SettingsError, match="has 1 cores; 1 to classify and at least one to prepa"):
+    with pytest.raises(SettingsError, match="has 0 cores and 0 GPUs; one core for each GPU"):
         RayExecutor(tiny_bundle, Settings())
 
 
 def test_machines_that_compute_differently_are_refused(
     engine: RayExecutor, photos: Path, tmp_path: Path
 ) -> None:
-    engine._arithmetic["versions"] = {"torch": "0"}
+    engine._work = engine._work._replace(fingerprint={"versions": {"torch": "0"}})
     with pytest.raises(WorkerError, match="the machines of the cluster compute differently"):
         compute(engine, photos, tmp_path / "dets.json")
 
