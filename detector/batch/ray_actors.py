@@ -6,8 +6,11 @@ image. Images travel between them as bytes, and not through the process that giv
 
 from __future__ import annotations
 
+import os
 import pickle
 import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +36,7 @@ class PreprocessingActor:
     """
 
     def __init__(self, preprocessor: Preprocessor, workers: int) -> None:
+        _end_with_machine()
         self._limits = preprocessor.limits
         self._pool = make_pool(preprocessor, workers)
 
@@ -56,6 +60,9 @@ class ClassifyingActor:
     """A detector on one machine or one GPU. It works on one image after the other."""
 
     _detector: Detector
+
+    def __init__(self) -> None:
+        _end_with_machine()
 
     def load(
         self,
@@ -92,3 +99,15 @@ class ClassifyingActor:
         if isinstance(finished, DetectedImage):
             finished = replace(finished, pixels=None)
         return pickle.dumps(finished)
+
+
+def _end_with_machine() -> None:
+    """End this process when Ray's own process on this machine, its parent, dies."""
+    parent = os.getppid()
+
+    def wait_for_end() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=wait_for_end, daemon=True).start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -26,7 +27,7 @@ from detector.settings import Settings
 try:
     import ray
 
-    from detector.batch.ray_machines import Machines, Work, divide, get, live_nodes
+    from detector.batch.ray_machines import GONE, Machines, Work, divide, get, live_nodes
 except ImportError as error:
     raise SettingsError(f"--engine ray needs {install_hint('ray')}") from error
 
@@ -35,6 +36,9 @@ ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray would print its warnings on the terminal
 }
 """Variables that a cluster started here gets, unless they are set."""
+
+SECONDS_TO_NOTICE = 30.0
+"""Time after which the head of a cluster knows that a machine is lost, with Ray's own settings."""
 
 
 class RayExecutor:
@@ -128,9 +132,10 @@ class RayExecutor:
         Raises:
             WorkerError: There is none.
         """
-        self.close()
         if not self._owns_ray:
-            raise WorkerError("Ray: this machine is no longer part of the cluster")
+            raise WorkerError(f"Ray: this machine has left the cluster; {GONE}")
+        ray.shutdown()
+        time.sleep(SECONDS_TO_NOTICE)
         _connect(self._address)
 
 

@@ -177,6 +177,8 @@ class Machines:
         """Number of actors that died on a machine since it last finished something."""
         self._next_look = 0.0
         self._last_ready = time.monotonic()
+        self._own_raylet = _own_raylet()
+        """Address of the Ray process of this machine."""
 
     def run(self) -> Iterator[Finished]:
         """Yield each image once, in the order in which they are finished.
@@ -209,10 +211,10 @@ class Machines:
         self._next_look = now + SECONDS_BETWEEN_LOOKS
 
         _await_head()
-        nodes = live_nodes()
-        if ray.get_runtime_context().get_node_id() not in nodes:
+        if not _is_in_reach(self._own_raylet):
             self._start_again()
             return
+        nodes = live_nodes()
         for actor in [actor for actor in self._actors if actor.node not in nodes]:
             self._bury(actor)
 
@@ -249,6 +251,7 @@ class Machines:
         self._calls.clear()
         self._actors.clear()
         self._reconnect()
+        self._own_raylet = _own_raylet()
         self._files = ray.put(self._work.bundle_files)
         self._next_look = 0.0
 
@@ -402,16 +405,30 @@ def _await_head() -> None:
     """
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     deadline = time.monotonic() + SECONDS_WITHOUT_HEAD
-    while True:
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
-            return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise WorkerError(
-                    f"Ray: the head of the cluster ({host}:{port}) cannot be reached; {GONE}"
-                ) from error
+    while not _is_in_reach((host.strip("[]"), int(port))):
+        if time.monotonic() > deadline:
+            raise WorkerError(
+                f"Ray: the head of the cluster ({host}:{port}) cannot be reached; {GONE}"
+            )
         time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _own_raylet() -> tuple[str, int]:
+    """Return the address of the Ray process that connects this one with the cluster.
+
+    If it dies, Ray ends this process at some later call.
+    """
+    node = live_nodes()[ray.get_runtime_context().get_node_id()]
+    return node["NodeManagerAddress"], node["NodeManagerPort"]
+
+
+def _is_in_reach(address: tuple[str, int]) -> bool:
+    """Return whether a host listens at an address."""
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _with_absolute_path(task: Task) -> Task:
