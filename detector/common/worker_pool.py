@@ -17,6 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -154,8 +155,6 @@ class WorkerPool(Generic[Argument, Outcome]):
 
     def _run(self) -> None:
         """Hand out tasks and collect outcomes, until the pool is closed."""
-        # A process inherits this until it can ignore the signals: Ctrl-C does not tear its start.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             while not self._closed:
                 self._start_processes()
@@ -333,11 +332,15 @@ def end_with_parent() -> None:
 
 
 def _start(prepare: Callable[[], Callable[[Any], Any]]) -> _Worker:
-    """Start a process.
+    """Start a process, from the pool's thread.
 
     Raises:
         OSError: The system does not allow it.
     """
+    # The process inherits blocked signals until it can ignore them, so that Ctrl-C does not tear
+    # its start. Python's resource tracker would unblock them if the first process started it.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     ours, theirs = SPAWN.Pipe()
     process = SPAWN.Process(target=_work, args=(theirs, prepare), daemon=True)
     try:
