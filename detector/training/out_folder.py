@@ -53,7 +53,7 @@ def how_to_continue(out: Path) -> str:
     """Return what an interrupted training tells its user."""
     if (out / CHECKPOINT).exists():
         return "the same command with --resume goes on from here"
-    return "no step was finished: the same command with --resume starts from the beginning"
+    return "no step was saved: the same command with --resume starts from the beginning"
 
 
 def _check_log(out: Path, *, resume: bool) -> None:

@@ -82,6 +82,6 @@ def test_what_a_killed_training_was_writing_is_removed(tmp_path: Path) -> None:
 
 
 def test_what_is_said_of_an_interruption(tmp_path: Path) -> None:
-    assert how_to_continue(tmp_path / "new").startswith("no step was finished: the same command")
+    assert how_to_continue(tmp_path / "new").startswith("no step was saved: the same command")
     (tmp_path / CHECKPOINT).touch()
     assert how_to_continue(tmp_path) == "the same command with --resume goes on from here"
