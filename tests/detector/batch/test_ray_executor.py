@@ -17,6 +17,7 @@ from PIL import Image as PillowImage
 from ray.cluster_utils import Cluster
 
 from detector import Detector
+from detector.batch import ray_machines
 from detector.batch.inputs import find_images
 from detector.batch.local_executor import LocalExecutor
 from detector.batch.outputs import Outputs
@@ -192,6 +193,17 @@ def test_machines_that_compute_differently_are_refused(
 ) -> None:
     engine._work = engine._work._replace(fingerprint={"versions": {"torch": "0"}})
     with pytest.raises(WorkerError, match="the machines of the cluster compute differently"):
+        compute(engine, photos, tmp_path / "dets.json")
+
+
+def test_a_head_that_cannot_be_reached_is_one_line(
+    engine: RayExecutor, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_machines, "SECONDS_WITHOUT_HEAD", 0.0)
+    monkeypatch.setattr(ray_machines, "_is_in_reach", lambda _: False)
+    with pytest.raises(
+        WorkerError, match=r"head of the cluster \(.*\) cannot be reached; the same"
+    ):
         compute(engine, photos, tmp_path / "dets.json")
 
 

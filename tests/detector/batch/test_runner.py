@@ -365,3 +365,14 @@ def test_killed_run_goes_on_to_the_same_bytes(
     for suffix in ("", ".proposals"):
         first, second = ((tmp_path / f"{name}.json{suffix}").read_bytes() for name in "ab")
         assert first == second
+
+
+def test_a_journal_of_proposals_is_not_taken_for_one_of_detections(
+    tiny_detector: Detector, photos: Path, tmp_path: Path
+) -> None:
+    outputs = Outputs(tmp_path / "dets.json", proposals=tmp_path / "proposals.jsonl")
+    detect(tiny_detector, photos, outputs.path, outputs=outputs)
+    with pytest.raises(
+        SettingsError, match=r"jsonl\.journal: .*\(records was proposals, is None\)"
+    ):
+        detect(tiny_detector, photos, tmp_path / "proposals.jsonl")
