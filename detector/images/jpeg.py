@@ -111,7 +111,7 @@ def _segments(data: bytes, start: int, name: str, limits: ImageLimits) -> Iterat
         is_metadata = segment.marker != _END and not _is_needed(data, segment)
         if is_metadata and not _is_marker(data, segment.end):
             # Its length is wrong.
-            following = _next_needed(data, segment.start + 2, parts, name, limits)
+            following = _next_needed(data, segment.start + 4, parts, name, limits)
             segment = segment._replace(end=following)
         yield segment
         start = segment.end
@@ -136,7 +136,7 @@ def _next_needed(
         check_parts(next(parts), name, limits)
         segment = _segment(data, marker.start())
         is_of_use = _is_needed(data, segment) or _is_exif(data, segment)
-        if is_of_use and (segment.marker == _SCAN or _is_marker(data, segment.end)):
+        if is_of_use and (_is_scan(data, segment) or _is_marker(data, segment.end)):
             return segment.start
         start = segment.end if segment.marker == _START else segment.start + 2
     return len(data)
@@ -145,6 +145,12 @@ def _next_needed(
 def _is_marker(data: bytes, place: int) -> bool:
     """Return whether a marker begins here."""
     return _MARKER.match(data, place) is not None
+
+
+def _is_scan(data: bytes, segment: Segment) -> bool:
+    """Return whether a scan begins with a segment, whose length follows from its components."""
+    components = int.from_bytes(data[segment.start + 4 : segment.start + 5])
+    return segment.marker == _SCAN and segment.end - segment.start == 8 + 2 * components
 
 
 def _is_needed(data: bytes, segment: Segment) -> bool:

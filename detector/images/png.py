@@ -19,9 +19,6 @@ from detector.images.limits import ImageLimits
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-_FRAME = 12
-"""Bytes of a chunk besides its content."""
-
 _HEADER = 13
 """Bytes of the content of the first chunk, `IHDR`."""
 
@@ -31,8 +28,8 @@ _COLOUR_TYPE = 9
 _PALETTE = 3
 """Type of colour of an image with a palette."""
 
-_WITH_PIXELS = re.compile(rb"PLTE|tRNS|IDAT|IEND")
-"""Types of the chunks at which reading goes on after one whose length is wrong."""
+_OF_USE = re.compile(rb"PLTE|tRNS|IDAT|IEND|eXIf|zTXt|tEXt")
+"""Types of the chunks that are looked for after a damaged one."""
 
 _TRANSPARENCY_SIZES = {0: range(2, 3), 2: range(6, 7), 3: range(1, 257)}
 """Number of bytes in a chunk of transparency, by the image's type of colour."""
@@ -104,38 +101,49 @@ def strip_metadata(data: bytes, name: str, limits: ImageLimits) -> EncodedImage:
 
 def _chunks(data: bytes) -> Iterator[Chunk]:
     """Yield the chunks up to the end of the image or of the file."""
+    checksums = Checksums(data)
     start = len(SIGNATURE)
     kind = b""
     while start < len(data) and kind != b"IEND":
-        chunk = _chunk(data, start)
-        yield chunk
-        kind, start = chunk.kind, chunk.end
+        content = start + 8
+        kind = data[start + 4 : content]
+        end = content + int.from_bytes(data[start : start + 4]) + 4
+        is_critical = kind[:1].isupper()
+        if is_critical:
+            yield Chunk(kind, data[content : content + _HEADER], start, end, is_whole=True)
+        elif checksums.is_right(start):
+            yield Chunk(kind, data[content : end - 4], start, end, is_whole=True)
+        else:
+            # Its length may be wrong, too: the next chunk is the first whole one that is of use.
+            places = (found.start() - 4 for found in _OF_USE.finditer(data, content + 4))
+            end = next(filter(checksums.is_right, places), len(data))
+            yield Chunk(kind, data[content:end], start, end, is_whole=False)
+        start = end
 
 
-def _chunk(data: bytes, start: int) -> Chunk:
-    """Return the chunk that begins here."""
-    content = start + 8
-    kind = data[start + 4 : content]
-    end = content + int.from_bytes(data[start : start + 4]) + 4
-    if kind[:1].isupper():
-        return Chunk(kind, data[content : content + _HEADER], start, end, is_whole=True)
+class Checksums:
+    """Checks chunks, but not more bytes than a few times the file's.
 
-    if not _is_chunk(data, end):
-        # Its length is wrong: the next chunk is found by its type.
-        following = _WITH_PIXELS.search(data, content)
-        end = following.start() - 4 if following else len(data)
-        return Chunk(kind, data[content:end], start, end, is_whole=False)
+    The lengths in a file that is made for it could let each chunk contain all that follow.
 
-    checksum = int.from_bytes(data[end - 4 : end])
-    is_whole = zlib.crc32(memoryview(data)[start + 4 : end - 4]) == checksum
-    return Chunk(kind, data[content : end - 4], start, end, is_whole)
+    Args:
+        data: The file.
+    """
 
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._left = 8 * len(data)
 
-def _is_chunk(data: bytes, start: int) -> bool:
-    """Return whether a chunk seems to begin here."""
-    length = int.from_bytes(data[start : start + 4])
-    kind = data[start + 4 : start + 8]
-    return len(kind) == 4 and kind.isalpha() and start + _FRAME + length <= len(data)
+    def is_right(self, start: int) -> bool:
+        """Return whether the chunk that begins here agrees with its checksum."""
+        end = start + 8 + int.from_bytes(self._data[start : start + 4])
+        if end + 4 > len(self._data):
+            return False
+        self._left -= end - start
+        if self._left < 0:
+            return False
+        stated = int.from_bytes(self._data[end : end + 4])
+        return zlib.crc32(memoryview(self._data)[start + 4 : end]) == stated
 
 
 def _is_transparency(chunk: Chunk, colour_type: int) -> bool:

@@ -21,7 +21,9 @@ _PIXELS = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
 
 _NEEDED = _PIXELS | {b"VP8X", b"ANIM", b"ALPH"}
 
-_FIND = re.compile(rb"VP8[ L]|ANIM|ANMF|ALPH")
+_KNOWN = _NEEDED | {b"ICCP", b"EXIF", b"XMP "}
+
+_OF_USE = re.compile(rb"VP8[ L]|ANIM|ANMF|ALPH|EXIF")
 """Types of the chunks at which reading goes on after one whose length is wrong."""
 
 _FLAGS = 0x10 | 0x02
@@ -86,19 +88,12 @@ def _chunks(data: bytes) -> Iterator[Chunk]:
         content = start + 8
         length = int.from_bytes(data[start + 4 : content], "little")
         end = content + length + length % 2
-        if kind not in _NEEDED and not _is_chunk(data, end):
-            # Its length is wrong, or it is the last one.
-            following = _FIND.search(data, content)
+        if kind not in _NEEDED and data[end : end + 4] not in _KNOWN:
+            # Its length is wrong, or the next chunk is none that is known, or there is none.
+            following = _OF_USE.search(data, content)
             end = following.start() if following else len(data)
         yield Chunk(kind, memoryview(data)[content : content + length], start, end)
         start = end
-
-
-def _is_chunk(data: bytes, start: int) -> bool:
-    """Return whether a chunk seems to begin here."""
-    length = int.from_bytes(data[start + 4 : start + 8], "little")
-    kind = data[start : start + 4]
-    return kind.isascii() and len(kind) == 4 and start + 8 + length <= len(data)
 
 
 def _check_size(chunk: Chunk, name: str, limits: ImageLimits) -> None:

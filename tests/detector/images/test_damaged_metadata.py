@@ -88,10 +88,10 @@ def test_a_damaged_byte_of_a_png_never_changes_its_pixels(place: int, change: in
     damaged = bytearray(PNG)
     damaged[place] ^= change
     try:
-        np.testing.assert_array_equal(load(bytes(damaged)), PIXELS)
+        loaded = load(bytes(damaged))
     except ImageError:
         return
-    assert place >= len(PNG) - 16 or 37 > place >= 33 or place in range(29, 33), "only what frames"
+    np.testing.assert_array_equal(loaded, PIXELS)
 
 
 @given(st.integers(0, 24), st.integers(1, 255))
@@ -137,12 +137,17 @@ def test_jpeg_segments_of_wrong_lengths(
     marker: int, content: bytes, length: int, orientation: bool, jpeg_pixels: Image
 ) -> None:
     length = length % 2**16
-    assume(content != PREVIEW or length <= 2 or length > len(PREVIEW) + 2)  # or it ends inside
     odd = struct.pack(">BBH", 0xFF, marker, length) + content
     exif = segment(0xE1, b"Exif\0\0" + exif_block(6)) if orientation else b""
     expected = np.rot90(jpeg_pixels, -1) if orientation else jpeg_pixels
-    np.testing.assert_array_equal(load(with_segments(JPEG, exif + odd)), expected)
-    np.testing.assert_array_equal(load(with_segments(JPEG, odd + exif)), expected)
+    for data, place in (
+        (with_segments(JPEG, exif + odd), 2 + len(exif)),
+        (with_segments(JPEG, odd + exif), 2),
+    ):
+        end = place + 2 + length
+        is_plausible = end != place + len(odd) and data[end : end + 1] == b"\xff"
+        assume(not is_plausible or length <= 2)
+        np.testing.assert_array_equal(load(data), expected)
 
 
 def test_segments_between_the_scans_of_a_jpeg() -> None:
