@@ -25,7 +25,7 @@ PRESETS = ("default", "fast", "paper")
 """Names of the settings files that ship with the program."""
 
 Number = Annotated[int, Field(ge=1, le=1_000_000)]
-"""A number of things of which there is at least one."""
+"""A count from 1 on."""
 
 
 class ImageSettings(ImageLimits):

@@ -182,11 +182,13 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
     except (Exception, KeyboardInterrupt) as error:
         if arguments.debug:
             traceback.print_exc()
+
         # A library may have turned a KeyboardInterrupt into another error.
         if isinstance(error, KeyboardInterrupt) or interruption.came:
             message = ": ".join(filter(None, ("interrupted", arguments.how_to_continue)))
             print(message, file=sys.stderr)
             return INTERRUPTED
+
         if not isinstance(error, DetectorError | OSError | ModuleNotFoundError):
             raise
         print(f"error: {_one_line(_describe(error, arguments))}", file=sys.stderr)

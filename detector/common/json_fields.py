@@ -17,7 +17,7 @@ def is_whole(value: Any) -> bool:
 
 
 def are_numbers(value: Any, count: int) -> bool:
-    """Return whether a value is a list of so many numbers."""
+    """Return whether a value is a list of numbers with this length."""
     return isinstance(value, list) and len(value) == count and all(map(is_number, value))
 
 

@@ -36,7 +36,7 @@ def check_outputs(outputs: Iterable[tuple[str, Path]], inputs: Iterable[Path]) -
     for option, path in outputs:
         if not path.name:
             raise SettingsError(f"{option} {path}: must name a file or folder of its own")
-        # Of a pipe, the system's real path is no path that can be opened.
+        # The real path of a pipe cannot be opened.
         place = path if is_stream(path) else Path(os.path.realpath(path))
 
         status = _status(place)

@@ -240,7 +240,8 @@ class WorkerPool(Generic[Argument, Outcome]):
             if sum(other.ready for other in self._workers) >= self._wanted:
                 self._started.set()
             return
-        job, worker.job = worker.job, None
+        job = worker.job
+        worker.job = None
         if job is None:
             return
         succeeded, outcome = message

@@ -53,7 +53,7 @@ class Detections(NamedTuple):
     classes: Sequence[str] | None = None
     """The classes that the detector knows, if the file lists them."""
     unmatched: Unmatched | None = None
-    """What was not found in the ground truth, if the file lists images without detections too."""
+    """What has no counterpart in the ground truth. None for formats that do not list all images."""
 
 
 def read(path: Path, truth: GroundTruth) -> Detections:

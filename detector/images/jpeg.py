@@ -21,7 +21,9 @@ SIGNATURE = b"\xff\xd8\xff"
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 """A marker. Those without a segment, and zeros after 255 in the pixels, are no markers here."""
 
-_START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_START = 0xD8
+_END = 0xD9
+_SCAN = 0xDA
 _EXIF = 0xE1
 
 _DECODING = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xE0)})

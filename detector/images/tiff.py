@@ -11,11 +11,17 @@ from detector.images.limits import ImageLimits
 from detector.images.tiff_directory import Directory, Entry
 
 SIGNATURES = (b"II*\x00", b"MM\x00*", b"II\x00*", b"MM*\x00", b"II+\x00", b"MM\x00+")
-"""Of TIFF, of TIFF with its number in the wrong byte order, and of BigTIFF."""
+"""First bytes of TIFF, of TIFF with its number in the wrong byte order, and of BigTIFF."""
 
-WIDTH, HEIGHT, BITS, SAMPLES = 256, 257, 258, 277
-STRIP_ROWS, PLANES = 278, 284
-TILE_WIDTH, TILE_HEIGHT = 322, 323
+# Numbers of tags.
+WIDTH = 256
+HEIGHT = 257
+BITS = 258
+SAMPLES = 277
+STRIP_ROWS = 278
+PLANES = 284
+TILE_WIDTH = 322
+TILE_HEIGHT = 323
 FORMAT = 339
 
 PIXEL_TAGS = frozenset(
@@ -39,7 +45,7 @@ _FLOATING_POINT = 3
 
 
 def strip_metadata(data: bytes, name: str, limits: ImageLimits) -> EncodedImage:
-    """Return the file with its first directory alone, of which the tags of pixels are left.
+    """Return the file with the first directory alone, which keeps the tags of pixels.
 
     Args:
         data: The file.
