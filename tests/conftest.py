@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image as PillowImage
 from safetensors.numpy import save_file
 
@@ -19,6 +21,11 @@ from detector.models.multibox import multibox_shapes
 from tests.support.data import DATA, needs
 from tests.support.images import paint, scene
 from tests.support.tiny_bundle import RECIPE, random_weights, write_tiny_weights
+
+# How long an example takes depends on the machine. Where the suite gates a change, its examples are
+# always the same ones; elsewhere they are new each time.
+settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("suite")
 
 OPTIONAL = ("boto3", "fastapi", "moto", "ray", "scipy", "selenium", "torch", "uvicorn")
 """Packages of the extras; without them, the tests that need them are skipped."""
