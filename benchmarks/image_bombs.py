@@ -2,10 +2,11 @@
 
     python -m benchmarks.image_bombs [--count 200] [--seed 0] [--bundle voc20] [--only WORD]
 
-Each file has a run of its own with the preset `fast`. The table has the seconds and the peak memory
-of the run, with the start of the program, and what became of the file. Every format is there: too
-many parts, pixels, scans, frames, tiles or bytes, metadata that unpacks to gigabytes, loops, and
-large sizes that are allowed.
+Each file has a run of its own with the preset `fast`. The table has the seconds of the run until the
+image reached the classifier or was refused (`ready`; the start of the program is part of it), those
+of the classifier, the processor's seconds of both, the peak memory, and what became of the file.
+Every format is there: too many parts, pixels, scans, frames, tiles or bytes, metadata that unpacks
+to gigabytes, loops, and large sizes that are allowed.
 """
 
 from __future__ import annotations
@@ -32,9 +33,16 @@ class Outcome(NamedTuple):
 
     name: str
     size: int
-    seconds: float
+    ready: float
+    classify: float
+    processor: float
     mib: float
     result: str
+
+    def __str__(self) -> str:
+        """Return a row of the table."""
+        times = f"{self.ready:7.1f}{self.classify:10.1f}{self.processor:7.1f}"
+        return f"{self.name:42}{self.size:15,}{times}{self.mib:7.0f}  {self.result}"
 
 
 def main() -> None:
@@ -47,22 +55,18 @@ def main() -> None:
 
     kinds = [kind for kind in BOMBS if arguments.only in kind]
     outcomes = []
-    print(f"{'kind':40}{'bytes':>12}{'s':>7}{'MiB':>7}  result")
+    print(f"{'kind':42}{'bytes':>15}{'ready':>7}{'classify':>10}{'CPU':>7}{'MiB':>7}  result")
     for number in range(arguments.count):
         kind = kinds[number % len(kinds)]
         outcome = run(kind, arguments.seed + number // len(kinds), arguments.bundle)
         outcomes.append(outcome)
-        print(
-            f"{outcome.name:40}{outcome.size:12,}{outcome.seconds:7.1f}{outcome.mib:7.0f}  "
-            f"{outcome.result}",
-            flush=True,
-        )
+        print(outcome, flush=True)
 
-    slowest = max(outcomes, key=lambda outcome: outcome.seconds)
+    slowest = max(outcomes, key=lambda outcome: outcome.ready)
     largest = max(outcomes, key=lambda outcome: outcome.mib)
-    print(f"{len(outcomes)} files, at most {slowest.seconds:.1f} s ({slowest.name})", end=" ")
+    print(f"{len(outcomes)} files, at most {slowest.ready:.1f} s ({slowest.name})", end=" ")
     print(f"and {largest.mib:.0f} MiB ({largest.name})")
-    assert slowest.seconds < MOST_SECONDS
+    assert slowest.ready < MOST_SECONDS
     assert largest.mib < MOST_MIB
 
 
@@ -73,8 +77,10 @@ def run(kind: str, seed: int, bundle: str) -> Outcome:
         with multiprocessing.get_context("spawn").Pool(1) as maker:
             image = maker.apply(make_bomb, (kind, seed, Path(folder)))
         out = Path(folder) / "dets.json"
+        stats = Path(folder) / "stats.json"
         command = [sys.executable, "-m", "detector.commands.run", "--quiet", "--preset", "fast"]
         command += ["--images", str(image), "--out", str(out), "--bundle", bundle]
+        command += ["--stats", str(stats)]
 
         started = time.perf_counter()
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
@@ -82,14 +88,20 @@ def run(kind: str, seed: int, bundle: str) -> Outcome:
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
 
-        size = image.stat().st_size
-        return Outcome(f"{kind} {seed}", size, seconds, usage.ru_maxrss / 1024, _result(out))
+        classify = json.loads(stats.read_bytes())["seconds"].get("classify", 0.0)
+        return Outcome(
+            f"{kind} {seed}",
+            image.stat().st_size,
+            seconds - classify,
+            classify,
+            usage.ru_utime + usage.ru_stime,
+            usage.ru_maxrss / 1024,
+            _result(out),
+        )
 
 
 def _result(out: Path) -> str:
     """Return the error of the only image of a run, or the number of its detections."""
-    if not out.exists():
-        return "NO OUTPUT"
     detections = json.loads(out.read_bytes())
     failed = [f"{failure['error']}: {failure['message']}" for failure in detections["failed"]]
     return "; ".join(failed) or f"{len(detections['images'][0]['detections'])} detections"

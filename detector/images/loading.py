@@ -112,7 +112,7 @@ def load(source: Source, *, name: str | None = None, limits: ImageLimits = DEFAU
 def _decode(data: bytes, name: str, limits: ImageLimits) -> Image:
     if not data:
         raise EmptyImage(name, "the file is empty")
-    reader = _find_reader(data)
+    reader = find_reader(data)
     encoded = reader(data, name, limits) if reader else EncodedImage(data)
 
     # This reads the header alone.
@@ -146,7 +146,7 @@ def _from_pillow(image: PillowImage.Image, name: str, limits: ImageLimits) -> Im
     return _rgb(_turn(image, orientation), name)
 
 
-def _find_reader(data: bytes) -> _Reader | None:
+def find_reader(data: bytes) -> _Reader | None:
     """Return the reader of a file's metadata, if its format has one."""
     for signature, (_, reader) in _READERS.items():
         if data.startswith(signature):

@@ -181,6 +181,7 @@ def test_webp_chunks_of_odd_content(kind: bytes, content: bytes, flags: int, bef
 def test_webp_chunks_of_wrong_lengths(
     kind: bytes, content: bytes, length: int, before: bool
 ) -> None:
+    assume(not any(name in content for name in (b"VP8", b"ANIM", b"ANMF", b"ALPH", b"EXIF")))
     odd = kind + struct.pack("<I", length) + content
     pieces = (odd, WEBP) if before else (WEBP, odd)
     np.testing.assert_array_equal(load(webp(canvas(7, 9, 0x2C), *pieces)), PIXELS)
