@@ -2,8 +2,8 @@
 
     python -m benchmarks.image_bombs [--count 200] [--seed 0] [--bundle voc20] [--only WORD]
 
-Each file has a run of its own with the preset `fast`. The table has the seconds of the run until the
-image reached the classifier or was refused (`ready`; the start of the program is part of it), those
+Each file has a run of its own with the preset `fast`. The table has the seconds of the run until
+the image reached the classifier or was refused (`ready`; with the start of the program), those
 of the classifier, the processor's seconds of both, the peak memory, and what became of the file.
 Every format is there: too many parts, pixels, scans, frames, tiles or bytes, metadata that unpacks
 to gigabytes, loops, and large sizes that are allowed.
