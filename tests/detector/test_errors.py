@@ -40,6 +40,7 @@ def test_codes_in_files_and_problem_details_are_stable() -> None:
     assert {kind.__name__: kind.code for kind in ALL} == {
         "DetectorError": "error",
         "SettingsError": "bad-settings",
+        "OutputError": "unwritable-output",
         "WorkerError": "no-workers",
         "TrainingError": "bad-training",
         "FormatError": "bad-format",
@@ -52,6 +53,7 @@ def test_codes_in_files_and_problem_details_are_stable() -> None:
         "OversizedImage": "oversized-image",
         "TruncatedImage": "truncated-image",
         "BrokenImage": "broken-image",
+        "ExcessiveImage": "excessive-image",
         "MissingProposals": "missing-proposals",
         "LostWorker": "lost-worker",
     }

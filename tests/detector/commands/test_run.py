@@ -156,7 +156,7 @@ def test_wrong_calls_are_one_line_and_exit_code_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workers", "0"], "argument --workers: '0' must be a whole number from 1 on"),
+        (["--workers", "0"], "argument --workers: '0' must be a whole number from 1 to 1024"),
         (["--unknown"], "unrecognized arguments: --unknown"),
         (["--format", "xml"], "argument --format: invalid choice: 'xml' (choose from "),
     ],

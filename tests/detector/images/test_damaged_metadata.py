@@ -184,7 +184,12 @@ def test_webp_chunks_of_wrong_lengths(
     assume(not any(name in content for name in (b"VP8", b"ANIM", b"ANMF", b"ALPH", b"EXIF")))
     odd = kind + struct.pack("<I", length) + content
     pieces = (odd, WEBP) if before else (WEBP, odd)
-    np.testing.assert_array_equal(load(webp(canvas(7, 9, 0x2C), *pieces)), PIXELS)
+    try:
+        loaded = load(webp(canvas(7, 9, 0x2C), *pieces))
+    except BrokenImage:  # the length leads to what looks like a chunk
+        assert before
+    else:
+        np.testing.assert_array_equal(loaded, PIXELS)
 
 
 @given(LENGTHS)

@@ -176,8 +176,12 @@ def test_interrupted_by_a_signal_to_all_its_processes(
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors == f"interrupted: {how_to_continue(out)}\n"
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    states = subprocess.run(
+        ["ps", "-eo", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    group = [line.split()[1] for line in states.splitlines() if line.split()[0] == str(process.pid)]
+    # One that has ended may wait for its new parent to notice.
+    assert all(state.startswith("Z") for state in group)
 
 
 def test_bounded_memory_trains_the_same(
