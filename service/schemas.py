@@ -24,7 +24,7 @@ class DetectQuery(Schema):
 
     score_threshold: float | None = Field(None, ge=0, le=1)
     """Least score of a detection. By default the preset's."""
-    max_detections: int | None = Field(None, ge=1)
+    max_detections: int | None = Field(None, ge=1, le=1_000_000)
     """Largest number of detections. By default the preset's."""
     classes: str | None = None
     """Names of the classes to report, separated by commas. By default all."""
