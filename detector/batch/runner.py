@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +40,7 @@ class Summary:
         computed: Number of images that this run computed.
         failures: Images that could not be used.
         detections: Number of detections in the output.
+        left_out: Number of detections of classes that the output's format lacks.
         seconds: Time in each stage, summed over the computed images.
         wall_seconds: Duration of the run.
     """
@@ -49,16 +50,26 @@ class Summary:
     computed: int = 0
     failures: list[Failure] = field(default_factory=list)
     detections: int = 0
+    left_out: int = 0
     seconds: Counter[str] = field(default_factory=Counter)
     wall_seconds: float = 0.0
 
-    def count(self, records: Iterable[Entry | Failure]) -> Iterator[Entry | Failure]:
-        """Pass records on and count what they hold."""
+    def count(
+        self, records: Iterable[Entry | Failure], left_out: Collection[str]
+    ) -> Iterator[Entry | Failure]:
+        """Pass records on and count what they hold.
+
+        Args:
+            records: The records of the images.
+            left_out: Classes whose detections are not in the output.
+        """
         for record in records:
             if isinstance(record, Failure):
                 self.failures.append(record)
             else:
-                self.detections += len(record.detections)
+                missing = sum(label in left_out for label, _, _ in record.detections)
+                self.detections += len(record.detections) - missing
+                self.left_out += missing
             yield record
 
 
@@ -179,8 +190,9 @@ def _render(
     """Write the outputs from the journals."""
     journal = journals[0]
     names = [name for name, _ in inputs]
-    records = summary.count(_from_journal(journal[name]) for name in names)
     output_format = FORMATS[outputs.format]
+    left_out = frozenset(output_format.left_out(executor.header.classes))
+    records = summary.count((_from_journal(journal[name]) for name in names), left_out)
     output_format.write(outputs.path, executor.header, records, ids)
     _remove_stale_files(outputs, journal, names, output_format.image_file)
 

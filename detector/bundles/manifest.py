@@ -5,7 +5,6 @@ Every class here is a table whose keys are written to disk, so their names must 
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -21,6 +20,10 @@ from pydantic import (
 )
 
 from detector.common.config import Frozen
+from detector.common.text_files import CONTROL_CHARACTERS
+
+NOT_IN_NAMES = re.compile(r"[/\\\ud800-\udfff]")
+"""What separates folders, and what is no character, which cannot be written as UTF-8."""
 
 LONGEST_CLASS_NAME = 200
 """Longest name of a class in bytes, so that names of files with it are not too long."""
@@ -67,20 +70,24 @@ Range = Annotated[tuple[Activation, Activation], AfterValidator(_check_order)]
 """The lowest and the highest value."""
 
 
-def _check_class_name(name: str) -> str:
-    # Class names become names of files, and lines of text files.
-    if name in (".", "..") or "/" in name or "\\" in name or not name.isprintable():
+def check_class_name(name: str) -> str:
+    """Return the name of a class if it can be part of a file's name and a line of a text.
+
+    Raises:
+        ValueError: It cannot. The message says what is allowed.
+    """
+    if name in (".", "..") or NOT_IN_NAMES.search(name) or CONTROL_CHARACTERS.search(name):
         raise ValueError(
             f"class {name[:40]!r} must not have /, \\ or control characters, or be . or .."
         )
-    if name != name.strip() or not 0 < len(os.fsencode(name)) <= LONGEST_CLASS_NAME:
+    if name != name.strip() or not 0 < len(name.encode()) <= LONGEST_CLASS_NAME:
         raise ValueError(
             f"class {name[:40]!r} must have 1 to {LONGEST_CLASS_NAME} bytes and no space at an end"
         )
     return name
 
 
-ClassName = Annotated[str, AfterValidator(_check_class_name)]
+ClassName = Annotated[str, AfterValidator(check_class_name)]
 """Name of a class, which can be a part of a file's name."""
 
 

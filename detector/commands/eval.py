@@ -34,6 +34,7 @@ from detector.errors import FormatError, SettingsError
 from detector.evaluation import benchmarks, proposals
 from detector.evaluation.benchmarks import Benchmark
 from detector.evaluation.bootstrap import compare
+from detector.evaluation.detections import Detections
 from detector.evaluation.proposing import ProposedImages, propose, read_proposals
 from detector.formats.records import Failure
 from detector.settings import Settings
@@ -170,11 +171,13 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
     content = score.to_json()
     if detections.unmatched:
         content["unmatched"] = detections.unmatched.to_json()
-    comparison = None
+    comparison = others = None
     if arguments.compare:
-        other = benchmark.evaluate(benchmark.read(arguments.compare))
-        comparison = compare((score, ranked), other, benchmark.ap)
+        others = benchmark.read(arguments.compare)
+        comparison = compare((score, ranked), benchmark.evaluate(others), benchmark.ap)
         content["compare"] = comparison.to_json()
+        if others.unmatched:
+            content["compare"]["unmatched"] = others.unmatched.to_json()
 
     _write_json(arguments, content)
     if arguments.report:
@@ -195,13 +198,30 @@ def _evaluate_detections(arguments: argparse.Namespace, benchmark: Benchmark) ->
         print(f"warning: {inverted} boxes end before they begin", file=sys.stderr)
     if _prints_tables(arguments):
         tables.print_score(score, shared_first=arguments.shared_classes)
-        if detections.unmatched:
-            tables.print_unmatched(detections.unmatched, path)
+    _print_unmatched(arguments, detections, path)
+    if others:
+        _print_unmatched(arguments, others, arguments.compare)
+    if _prints_tables(arguments):
         if comparison:
             tables.print_comparison(comparison, path, arguments.compare)
         if arguments.report:
             print(f"report: {arguments.report / 'index.html'}")
     return SOME_FAILED if failures else DONE
+
+
+def _print_unmatched(arguments: argparse.Namespace, detections: Detections, path: Path) -> None:
+    """Print what had no counterpart, to stderr if standard output has no table.
+
+    With `--quiet`, that is printed only if it may lower scores. The JSON always has it.
+    """
+    unmatched = detections.unmatched
+    if unmatched is None:
+        return
+    lines = tables.describe_unmatched(unmatched, path)
+    if _prints_tables(arguments):
+        print("".join(f"{line}\n" for line in lines), end="")
+    elif unmatched.may_lower_scores or not arguments.quiet:
+        print("".join(f"warning: {line}\n" for line in lines), end="", file=sys.stderr)
 
 
 def _inputs(arguments: argparse.Namespace, benchmark: Benchmark) -> Iterator[Path]:

@@ -21,7 +21,7 @@ from detector.commands.process import (
 )
 from detector.commands.progress_bar import ProgressBar
 from detector.common.progress import ShowProgress
-from detector.common.text_files import CONTROL_CHARACTERS
+from detector.common.text_files import one_line
 from detector.errors import DetectorError, install_hint
 from detector.formats.records import Failure
 from detector.settings import PRESETS, Settings
@@ -191,7 +191,7 @@ def main(command: Callable[[argparse.Namespace], int], arguments: argparse.Names
 
         if not isinstance(error, DetectorError | OSError | ModuleNotFoundError):
             raise
-        print(f"error: {_one_line(_describe(error, arguments))}", file=sys.stderr)
+        print(f"error: {one_line(_describe(error, arguments))}", file=sys.stderr)
         return WRONG_CALL
     finally:
         if in_force is None:
@@ -206,14 +206,6 @@ def _describe(error: Exception, arguments: argparse.Namespace) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     return str(error)
-
-
-def _one_line(message: str) -> str:
-    """Return a message with escapes for what ends a line or controls a terminal.
-
-    A name of a file or a field of one can have such characters.
-    """
-    return CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], message)
 
 
 def _missing_package(error: ModuleNotFoundError, extra: str | None) -> DetectorError:
@@ -244,4 +236,4 @@ def _set_up_process() -> None:
 def print_failures(failures: Iterable[Failure]) -> None:
     """Print a line to stderr for each image that could not be used."""
     for failure in failures:
-        print(f"failed: {failure.file}: {failure.message}", file=sys.stderr)
+        print(one_line(f"failed: {failure.file}: {failure.message}"), file=sys.stderr)

@@ -151,7 +151,7 @@ def _settings(arguments: argparse.Namespace, bundle: Bundle) -> Settings:
     options = {
         "score_threshold": arguments.score_threshold,
         "max_detections": arguments.max_detections,
-        "classes": arguments.classes and _class_names(arguments.classes, bundle),
+        "classes": (None if arguments.classes is None else _class_names(arguments.classes, bundle)),
     }
     given = {key: value for key, value in options.items() if value is not None}
     return read_settings(arguments, bundle).replace(detections=given)
@@ -161,11 +161,19 @@ def _class_names(text: str, bundle: Bundle) -> list[str]:
     """Return the names in the value of `--classes`.
 
     A name with a comma is written in double quotes, or alone.
+
+    Raises:
+        SettingsError: It is not a line of CSV, or has an empty name.
     """
     if text in bundle.manifest.classes:
         return [text]
-    names = next(csv.reader([text], skipinitialspace=True))
-    return [name.strip() for name in names]
+    try:
+        names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
+    except csv.Error as error:
+        raise SettingsError(f"--classes {text[:80]!r}: must be names with commas") from error
+    if not names or not all(names):
+        raise SettingsError(f"--classes {text[:80]!r}: has an empty name")
+    return names
 
 
 def _report(arguments: argparse.Namespace, summary: Summary) -> None:
@@ -176,6 +184,7 @@ def _report(arguments: argparse.Namespace, summary: Summary) -> None:
         "computed": summary.computed,
         "failed": len(summary.failures),
         "detections": summary.detections,
+        "left_out": summary.left_out,
         "seconds": {stage: round(s, 3) for stage, s in sorted(summary.seconds.items())},
         "wall_seconds": round(summary.wall_seconds, 3),
         "peak_memory_bytes": _peak_memory(),
@@ -188,10 +197,11 @@ def _report(arguments: argparse.Namespace, summary: Summary) -> None:
     if arguments.quiet:
         return
     rate = summary.computed / summary.wall_seconds if summary.wall_seconds else 0.0
+    left_out = f" ({summary.left_out} more left out)" if summary.left_out else ""
     stages = "".join(f", {stage} {spent:.1f} s" for stage, spent in summary.seconds.items())
     print(
         f"{summary.images} images ({summary.resumed} done before, {len(summary.failures)} failed), "
-        f"{summary.detections} detections in {arguments.out}\n"
+        f"{summary.detections} detections in {arguments.out}{left_out}\n"
         f"{rate:.2f} images a second{stages}",
         file=sys.stderr,
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from detector.common.text_files import one_line
 from detector.evaluation import proposals
 from detector.evaluation.bootstrap import Comparison
 from detector.evaluation.detections import Unmatched
@@ -88,20 +89,35 @@ def _percent(value: float | None) -> str:
     return "none" if value is None else f"{100 * value:.2f}"
 
 
-def print_unmatched(unmatched: Unmatched, path: Path) -> None:
-    """Print what of a file of detections did not count.
+def describe_unmatched(unmatched: Unmatched, path: Path) -> list[str]:
+    """Return lines that say what of a file of detections, or of the ground truth, did not count.
 
     Args:
-        unmatched: What has no counterpart in the ground truth.
+        unmatched: What has no counterpart.
         path: The file.
     """
-    if unmatched.images:
-        number = len(unmatched.images)
-        print(f"{number} images are not in {path}, such as {unmatched.images[0]}")
-    if unmatched.entries:
-        number = len(unmatched.entries)
-        first = unmatched.entries[0]
-        print(f"{number} images of {path} are not in the ground truth, such as {first}")
-    if unmatched.classes:
-        names = ", ".join(unmatched.classes)
-        print(f"{path} has detections of classes that the ground truth lacks: {names}")
+    lines: list[str] = []
+    if names := unmatched.images:
+        lines.append(f"{len(names)} images are not in {path}, such as {names[0]}")
+    if names := unmatched.entries:
+        lines.append(
+            f"{len(names)} images of {path} are not in the ground truth, such as {names[0]}"
+        )
+    if names := unmatched.classes:
+        lines.append(
+            f"{path} has detections of classes that the ground truth lacks: {', '.join(names)}"
+        )
+    if names := unmatched.missing_classes:
+        lines.append(f"{path} lacks {len(names)} classes of the ground truth, such as {names[0]}")
+    if names := unmatched.resized:
+        lines.append(
+            f"{len(names)} images have another size in {path} than in the ground truth, such as "
+            f"{names[0]}"
+        )
+    if pairs := unmatched.moved:
+        image, entry = pairs[0]
+        lines.append(
+            f"{len(pairs)} images of {path} are in other folders than in the ground truth, such as "
+            f"{entry}, which is taken for {image}"
+        )
+    return list(map(one_line, lines))

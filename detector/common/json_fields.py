@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -19,6 +21,11 @@ def is_whole(value: Any) -> bool:
 def are_numbers(value: Any, count: int) -> bool:
     """Return whether a value is a list of numbers with this length."""
     return isinstance(value, list) and len(value) == count and all(map(is_number, value))
+
+
+def are_finite(numbers: Iterable[int | float]) -> bool:
+    """Return whether numbers are within the range of float64, and none is NaN."""
+    return all(abs(number) <= sys.float_info.max for number in numbers)
 
 
 def short(value: Any) -> str:

@@ -24,6 +24,14 @@ CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters that end a line or control a terminal."""
 
 
+def one_line(text: str) -> str:
+    """Return a text with escapes for what ends a line or controls a terminal.
+
+    A name of a file or a field of one can have such characters.
+    """
+    return CONTROL_CHARACTERS.sub(lambda found: repr(found[0])[1:-1], text)
+
+
 def is_file(path: Path) -> bool:
     """Return whether a path is a file; one that no file can have, as it is too long, is none."""
     try:
@@ -101,3 +109,16 @@ def read_lines(path: Path, *, errors: str = "strict") -> list[str]:
     """
     text = read_text(path, errors=errors).replace("\r\n", "\n").replace("\r", "\n")
     return text.removesuffix("\n").split("\n") if text else []
+
+
+def parse_number(field: str) -> float:
+    """Parse a field of a line, which may also be infinite or NaN.
+
+    Unlike `float`, it allows neither underscores nor digits of other scripts.
+
+    Raises:
+        ValueError: The field is not a number.
+    """
+    if "_" in field or not field.isascii():
+        raise ValueError(f"not a number: {field!r}")
+    return float(field)

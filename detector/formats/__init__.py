@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,8 @@ class Format(NamedTuple):
     It takes the names of the images, the names of the classes, and the ids of the images. By
     default everything is accepted.
     """
+    left_out: Callable[[Sequence[str]], Collection[str]] = lambda _: ()
+    """Return those of the bundle's classes whose detections `write` leaves out."""
     is_folder: bool = False
     """Whether `write` makes a folder of files instead of one file."""
     files: Callable[[Iterable[str], Sequence[str]], Iterable[Path]] = lambda *_: ()
@@ -61,7 +63,7 @@ FORMATS: Mapping[str, Format] = {
     "native": Format(native.write),
     "coco": Format(coco.write, coco.check),
     "voc": Format(voc.write, voc.check, is_folder=True, files=voc.files),
-    "ilsvrc": Format(ilsvrc.write, ilsvrc.check),
+    "ilsvrc": Format(ilsvrc.write, ilsvrc.check, ilsvrc.left_out),
     "yolo": Format(
         yolo.write, yolo.check, is_folder=True, files=yolo.files, image_file=yolo.image_file
     ),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from detector.common.atomic_io import atomic_write
-from detector.common.json_fields import are_numbers, is_number, is_whole, short
+from detector.common.json_fields import are_finite, are_numbers, is_number, is_whole, short
 from detector.common.json_files import encode, read_json
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
@@ -76,10 +75,14 @@ def read(path: Path) -> list[CocoResult]:
     """Read a file of results.
 
     Raises:
-        FormatError: The file is missing or is not a list, or an item is not a result or has a
-            number that is not finite.
+        FormatError: The file is missing or is not a list, or an item is not a result, or has a
+            number that is not finite or a box that ends before it begins.
     """
-    content = read_json(path)
+    return parse(path, read_json(path))
+
+
+def parse(path: Path, content: Any) -> list[CocoResult]:
+    """Return what the JSON of a file of results says; see `read`."""
     if not isinstance(content, list):
         raise FormatError(path, "must be a list of results")
     return [_result_from_json(path, index, item) for index, item in enumerate(content)]
@@ -122,12 +125,18 @@ def _result_from_json(path: Path, index: int, item: Any) -> CocoResult:
     box = item["bbox"]
 
     if not (is_whole(image_id) and is_whole(category_id)):
-        raise FormatError(path, f"[{index}]: image_id and category_id must be whole numbers")
+        raise FormatError(
+            path,
+            f"[{index}]: image_id and category_id must be whole numbers, not "
+            f"{short(image_id)} and {short(category_id)}",
+        )
     if not (is_number(score) and are_numbers(box, 4)):
         raise FormatError(
             path, f"[{index}]: score {short(score)} and bbox {short(box)} must be numbers"
         )
-    if not all(abs(number) <= sys.float_info.max for number in (score, *box)):  # not NaN either
+    if not are_finite([score, *box]):
         raise FormatError(path, f"[{index}]: score and bbox must be finite numbers")
+    if box[2] < 0 or box[3] < 0:
+        raise FormatError(path, f"[{index}]: bbox {short(box)} has a width or height below 0")
     x, y, width, height = map(float, box)
     return CocoResult(image_id, category_id, float(score), (x, y, width, height))

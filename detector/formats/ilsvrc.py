@@ -7,9 +7,9 @@ spaces; lines come in any order.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
-import os
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detector.common.atomic_io import atomic_write
+from detector.common.text_files import decode_text, parse_number, read_bytes
 from detector.datasets.ilsvrc import det_classes
 from detector.errors import FormatError, SettingsError
 from detector.formats.image_lists import ImageList
@@ -53,7 +54,7 @@ def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) 
         FormatError: The image list lacks an image.
     """
     image_list.check(images)
-    unknown = [name for name in classes if name not in class_numbers()]
+    unknown = left_out(classes)
     if not class_numbers().keys() & set(classes):
         raise SettingsError(
             f"none of the bundle's classes ({', '.join(classes)}) is one of ILSVRC DET's 200"
@@ -66,6 +67,11 @@ def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) 
             len(classes),
             ", ".join(unknown),
         )
+
+
+def left_out(classes: Sequence[str]) -> list[str]:
+    """Return the classes that DET lacks, whose detections `write` leaves out."""
+    return [name for name in classes if name not in class_numbers()]
 
 
 def write(
@@ -100,18 +106,21 @@ def read(path: Path, images: Sequence[int]) -> Submission:
             image that is not in the list or a class that is not one of the 200. The error names
             the first such line.
     """
+    return parse(path, read_bytes(path), images)
+
+
+def parse(path: Path, data: bytes, images: Sequence[int]) -> Submission:
+    """Return what the bytes of a submission say; see `read`."""
+    text = decode_text(path, data)
     try:
-        size = path.stat().st_size  # raises better errors than numpy if the file is missing
-        columns = _load_columns(path)
-    except OSError as error:
-        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+        columns = _load_columns(text.encode())
     except ValueError as error:
-        raise _find_error(path, images) from error
+        raise _find_error(path, text, images) from error
 
     known = np.array(sorted(images), np.float64)
     if not _is_valid(columns, known):
-        raise _find_error(path, images)
-    if size and not _ends_with_newline(path):
+        raise _find_error(path, text, images)
+    if text and not text.endswith(("\n", "\r")):
         logger.warning("%s: the last line has no line break: is the file complete?", path)
 
     # `known` is sorted: `order` leads from there to positions in the list.
@@ -132,16 +141,16 @@ def class_numbers() -> Mapping[str, int]:
     return by_alias | by_name
 
 
-def _load_columns(path: Path) -> NDArray[np.float64]:
-    """Load the numbers of a file, `float64 [D, 7]` if it is correct.
+def _load_columns(text: bytes) -> NDArray[np.float64]:
+    """Load the numbers of UTF-8 text, `float64 [D, 7]` if it is correct.
 
     Raises:
-        OSError: The file cannot be read.
         ValueError: A field is not a number, or lines differ in length.
     """
+    lines = io.TextIOWrapper(io.BytesIO(text), encoding="utf-8")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # numpy warns of an empty file
-        columns = np.loadtxt(path, np.float64, comments=None, ndmin=2, encoding="utf-8")
+        columns = np.loadtxt(lines, np.float64, comments=None, ndmin=2)
     return columns.reshape(0, 7) if columns.size == 0 else columns
 
 
@@ -155,14 +164,13 @@ def _is_valid(columns: NDArray[np.float64], known: NDArray[np.float64]) -> bool:
     )
 
 
-def _find_error(path: Path, images: Collection[int]) -> FormatError:
-    """Return the error of the first wrong line of a file that numpy or `_is_valid` refused."""
+def _find_error(path: Path, text: str, images: Collection[int]) -> FormatError:
+    """Return the error of the first wrong line of a text that numpy or `_is_valid` refused."""
     known = set(images)
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for line_number, line in enumerate(file, start=1):
-            message = _check_line(line, known)
-            if message:
-                return FormatError(path, message, line_number)
+    for line_number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        message = _check_line(line, known)
+        if message:
+            return FormatError(path, message, line_number)
     return FormatError(path, "not a submission")
 
 
@@ -173,8 +181,7 @@ def _check_line(line: str, known: Collection[int]) -> str | None:
         return None
 
     try:
-        # Python's float allows underscores between digits, numpy does not.
-        values = [float(field) for field in fields if "_" not in field]
+        values = [parse_number(field) for field in fields]
     except ValueError:
         values = []
 
@@ -182,15 +189,9 @@ def _check_line(line: str, known: Collection[int]) -> str | None:
         allowed = "must be image, class, score, xmin, ymin, xmax, ymax"
         return f"{allowed}, not {line.strip()[:80]!r}"
     if not all(map(math.isfinite, values)):
-        return f"numbers must be finite, not {line.strip()!r}"
+        return f"numbers must be finite, not {line.strip()[:80]!r}"
     if values[0] not in known:
         return f"image {fields[0]} is not in the list"
     if values[1] not in range(1, CLASS_COUNT + 1):
         return f"class {fields[1]} is not one of 1 to 200"
     return None
-
-
-def _ends_with_newline(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"

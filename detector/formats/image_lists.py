@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import posixpath
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ from detector.common.json_fields import is_whole, short
 from detector.common.json_files import read_json
 from detector.common.text_files import read_lines
 from detector.errors import FormatError
+from detector.formats.image_names import SPELLINGS
 
 
 @dataclass(frozen=True)
@@ -19,8 +23,7 @@ class ImageList:
     """Ids of images and classes by their names.
 
     Args:
-        image_ids: Ids of images by file name, as the list spells it. Images of an annotation file
-            also have their name without folders as a key, if no other image has the same one.
+        image_ids: Ids of images by file name, as the list spells it.
         class_ids: Ids of classes by name; empty if the list has none.
         source: Where the ids come from, for errors.
     """
@@ -48,14 +51,21 @@ class ImageList:
     @classmethod
     def _from_lines(cls, path: Path) -> ImageList:
         image_ids: dict[str, int] = {}
+        names: dict[int, str] = {}
         for line_number, line in enumerate(read_lines(path), start=1):
             name, *rest = line.strip().rsplit(maxsplit=1) or [""]
-            if len(rest) != 1 or not rest[0].isascii() or not rest[0].isdecimal():
+            if len(rest) != 1 or not re.fullmatch("[0-9]{1,18}", rest[0]):
                 message = f"must be a name and an id, not {line.strip()[:80]!r}"
                 raise FormatError(path, message, line_number)
+
+            image_id = int(rest[0])
             if name in image_ids:
                 raise FormatError(path, f"{name} is listed twice", line_number)
-            image_ids[name] = int(rest[0])
+            if image_id in names:
+                message = f"{name} has the id {image_id}, which {names[image_id]} has"
+                raise FormatError(path, message, line_number)
+            image_ids[name] = image_id
+            names[image_id] = name
         return cls(image_ids, {}, str(path))
 
     @classmethod
@@ -63,14 +73,9 @@ class ImageList:
         content = read_json(path)
         if not isinstance(content, dict):
             raise FormatError(path, "not a COCO annotation file: must be an object")
-        ids = _ids_by_name(path, content, "images", "file_name")
+        image_ids = _ids_by_name(path, content, "images", "file_name")
         class_ids = _ids_by_name(path, content, "categories", "name")
-
-        # A run's images may be in another folder than the list's: a unique name suffices.
-        counts = Counter(Path(file).name for file in ids)
-        ids_by_name = {Path(file).name: image_id for file, image_id in ids.items()}
-        unique = {name: image_id for name, image_id in ids_by_name.items() if counts[name] == 1}
-        return cls(unique | ids, class_ids, str(path))
+        return cls(image_ids, class_ids, str(path))
 
     def check(self, files: Iterable[str]) -> None:
         """Check that every image has an id of its own.
@@ -88,16 +93,38 @@ class ImageList:
             seen[image_id] = file
 
     def image_id(self, file: str) -> int:
-        """Return the id of an image by its path, its name, or either without the suffix.
+        """Return the id of an image.
+
+        The list may have its path, in any spelling, or its name without folders, or either without
+        the suffix.
 
         Raises:
-            FormatError: The list lacks the image.
+            FormatError: The list lacks the image, or it may be one of several.
         """
-        path = Path(file)
-        for key in (file, path.name, path.with_suffix("").as_posix(), path.stem):
-            if key in self.image_ids:
-                return self.image_ids[key]
+        if file in self.image_ids:
+            return self.image_ids[file]
+        for spell, listed in zip(SPELLINGS, self._files_by_spelling, strict=True):
+            name = spell(file)
+            for key in (name, posixpath.splitext(name)[0]):
+                files = listed.get(key, ())
+                if len(files) > 1:
+                    raise FormatError(
+                        self.source, f"has {files[0]} and {files[1]}, but has no image {file}"
+                    )
+                if files:
+                    return self.image_ids[files[0]]
         raise FormatError(self.source, f"has no image {file}")
+
+    @cached_property
+    def _files_by_spelling(self) -> Sequence[Mapping[str, Sequence[str]]]:
+        """The files of the list by what each of `SPELLINGS` makes of them."""
+        spellings: list[Mapping[str, Sequence[str]]] = []
+        for spell in SPELLINGS:
+            files: defaultdict[str, list[str]] = defaultdict(list)
+            for file in self.image_ids:
+                files[spell(file)].append(file)
+            spellings.append(files)
+        return spellings
 
 
 def _ids_by_name(path: Path, content: dict[str, Any], key: str, name_key: str) -> dict[str, int]:
@@ -110,21 +137,30 @@ def _ids_by_name(path: Path, content: dict[str, Any], key: str, name_key: str) -
         name_key: The key of an item's name.
 
     Raises:
-        FormatError: There is no such list, or an item is wrong or has the name of another.
+        FormatError: There is no such list, or an item is wrong or has the name or id of another.
     """
     items = content.get(key, [] if key == "categories" else None)
     if not isinstance(items, list):
         raise FormatError(path, f'not a COCO annotation file: needs a list "{key}"')
     ids: dict[str, int] = {}
+    indices: dict[str | int, int] = {}
     for index, item in enumerate(items):
         if not isinstance(item, dict):
             raise FormatError(path, f"{key}[{index}]: must be an object, not {short(item)}")
-        name = item.get(name_key)
-        if not isinstance(name, str) or not is_whole(item.get("id")):
+        name: Any = item.get(name_key)
+        image_id: Any = item.get("id")
+        if not isinstance(name, str) or not is_whole(image_id):
             raise FormatError(
-                path, f"{key}[{index}]: needs {name_key}, a text, and id, a whole number"
+                path,
+                f"{key}[{index}]: needs {name_key}, a text, and id, a whole number, "
+                f"not {short(name)} and {short(image_id)}",
             )
-        if name in ids:
-            raise FormatError(path, f"{key}[{index}]: {name_key} {name} is there twice")
-        ids[name] = item["id"]
+
+        for field, value in ((name_key, name), ("id", image_id)):
+            first = indices.setdefault(value, index)
+            if first != index:
+                raise FormatError(
+                    path, f"{key}[{index}]: {field} {short(value)} is that of {key}[{first}]"
+                )
+        ids[name] = image_id
     return ids

@@ -55,7 +55,11 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
     Raises:
         FormatError: The file is missing or is not in this format.
     """
-    content = read_json(path)
+    return parse(path, read_json(path))
+
+
+def parse(path: Path, content: Any) -> tuple[tuple[str, ...], list[Entry]]:
+    """Return what the JSON of a file of detections says; see `read`."""
     _check_structure(path, content)
 
     entries: list[Entry] = []
@@ -63,10 +67,8 @@ def read(path: Path) -> tuple[tuple[str, ...], list[Entry]]:
     for index, value in enumerate(content["images"]):
         try:
             entries.append(Entry.from_json(value))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise FormatError(
-                path, f"images[{index}] is not an image's entry: {error!r}"
-            ) from error
+        except ValueError as error:
+            raise FormatError(path, f"images[{index}]: {error}") from error
 
         file = entries[-1].file
         first = seen.setdefault(file, index)

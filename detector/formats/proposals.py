@@ -10,9 +10,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from detector.common.json_fields import are_numbers
+from detector.common.json_fields import are_numbers, is_whole
 from detector.errors import FormatError, MissingProposals
 from proposals import Proposals
+
+LARGEST_SCORE = float(np.finfo(np.float32).max)
+"""Largest score that float32 can hold."""
 
 
 def to_json(file: str, width: int, height: int, proposals: Proposals) -> dict[str, Any]:
@@ -46,6 +49,12 @@ def from_json(line: Mapping[str, Any]) -> Proposals:
         raise TypeError("each box must be four numbers")
     if not are_numbers(line["scores"], len(line["boxes"])):
         raise TypeError("scores must be a list of numbers, one for each box")
+    if not all(abs(score) <= LARGEST_SCORE for score in line["scores"]):  # not NaN either
+        raise ValueError("scores must be finite")
+    if not all(isinstance(source, str) for source in line["sources"]):
+        raise TypeError("sources must be a list of texts, one for each box")
+    if not (is_whole(line["width"]) and is_whole(line["height"])):
+        raise TypeError("width and height must be whole numbers")
     boxes = np.array(line["boxes"], np.float32).reshape(-1, 4)
     x1, y1, x2, y2 = boxes.T
 
@@ -82,13 +91,18 @@ class ProposalsFile:
         path: The file. It stays open until the object is deleted.
 
     Raises:
-        FormatError: The file cannot be read, or a line is not JSON with the name of an image.
+        FormatError: The file cannot be read or is a pipe or a device, or a line is not JSON with
+            the name of an image.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lines: dict[str, _Line] = {}
         """Lines by the image's name."""
+        if path.exists() and not path.is_file():
+            raise FormatError(
+                path, "cannot be read: it must be a file, because it is read in parts"
+            )
         try:
             self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed with the object
         except OSError as error:
@@ -99,12 +113,13 @@ class ProposalsFile:
         for number, line in enumerate(self._file, start=1):
             try:
                 name = json.loads(line)["file"]
-                is_known = name in self._lines
+                if not isinstance(name, str):
+                    raise TypeError("file must be a text")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise FormatError(
                     path, 'must be an object with "file", "boxes", …', number
                 ) from error
-            if is_known:
+            if name in self._lines:
                 raise FormatError(path, f"{name} is there twice", number)
             self._lines[name] = _Line(number, offset)
             offset += len(line)

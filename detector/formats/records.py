@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from detector.common.json_fields import are_numbers, is_number, is_whole, short
+from detector.common.json_fields import are_finite, are_numbers, is_number, is_whole, short
 from detector.results import Detection
 from detector.settings import Settings
 
@@ -71,18 +70,27 @@ class Entry:
         """Make an entry from JSON values.
 
         Raises:
-            KeyError, TypeError, ValueError, OverflowError: The values do not describe an entry.
+            ValueError: The values do not describe an entry. The message says which does not.
         """
-        file = value["file"]
-        width = value["width"]
-        height = value["height"]
+        file = _field(value, "file")
+        width = _field(value, "width")
+        height = _field(value, "height")
+        found = _field(value, "detections")
         if not (isinstance(file, str) and is_whole(width) and is_whole(height)):
-            raise TypeError("file must be a string, width and height must be whole numbers")
-        found = value["detections"]
+            raise ValueError(
+                "file must be a text, width and height must be whole numbers, "
+                f"not {short(file)}, {short(width)} and {short(height)}"
+            )
         if not isinstance(found, list):
-            raise TypeError(f"detections must be a list, not {short(found)}")
-        detections = tuple(map(_detection_from_json, found))
-        return cls(file, width, height, value.get("proposals", {}), detections)
+            raise ValueError(f"detections must be a list, not {short(found)}")
+
+        detections: list[Detection] = []
+        for index, item in enumerate(found):
+            try:
+                detections.append(_detection_from_json(item))
+            except ValueError as error:
+                raise ValueError(f"detections[{index}]: {error}") from error
+        return cls(file, width, height, value.get("proposals", {}), tuple(detections))
 
 
 @dataclass(frozen=True)
@@ -104,17 +112,31 @@ class Failure:
         return {"file": self.file, "error": self.error, "message": self.message}
 
 
-def _detection_from_json(item: Mapping[str, Any]) -> Detection:
-    label = item["label"]
-    score = item["score"]
-    box = item["box"]
+def _field(value: Any, key: str) -> Any:
+    """Return a field of an object.
+
+    Raises:
+        ValueError: The value is no object, or lacks the field.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"must be an object, not {short(value)}")
+    if key not in value:
+        raise ValueError(f"lacks {key!r}")
+    return value[key]
+
+
+def _detection_from_json(item: Any) -> Detection:
+    label = _field(item, "label")
+    score = _field(item, "score")
+    box = _field(item, "box")
     if not isinstance(label, str):
-        raise TypeError(f"label {short(label)} must be a string")
+        raise ValueError(f"label {short(label)} must be a text")
     if not (is_number(score) and are_numbers(box, 4)):
-        raise TypeError(f"score {short(score)} and box {short(box)} must be numbers")
-    x1, y1, x2, y2 = map(float, box)
-    if not (
-        math.isfinite(score) and -math.inf < x1 < x2 < math.inf and -math.inf < y1 < y2 < math.inf
-    ):
-        raise ValueError(f"score {score} and box {box} must be finite, x1 < x2, y1 < y2")
-    return Detection(label, float(score), (x1, y1, x2, y2))
+        raise ValueError(f"score {short(score)} and box {short(box)} must be numbers")
+
+    x1, y1, x2, y2 = box
+    if not (are_finite([score, *box]) and x1 < x2 and y1 < y2):
+        raise ValueError(
+            f"score {short(score)} and box {short(box)} must be finite, x1 < x2, y1 < y2"
+        )
+    return Detection(label, float(score), (float(x1), float(y1), float(x2), float(y2)))

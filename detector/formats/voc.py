@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path, PurePath
 
 from detector.common.atomic_io import atomic_write
-from detector.common.text_files import read_lines
+from detector.common.text_files import parse_number, read_lines
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
@@ -66,11 +66,10 @@ def write(
         for record in records:
             if isinstance(record, Failure):
                 continue
-            name = Path(record.file).stem
+            name = _in_utf8(Path(record.file).stem)
             for label, score, (x1, y1, x2, y2) in record.detections:
                 corners = f"{x1 + 1:.6f} {y1 + 1:.6f} {x2:.6f} {y2:.6f}"
-                line = f"{name} {score:.6f} {corners}\n"
-                files[label].write(line.encode("utf-8", "backslashreplace"))
+                files[label].write(f"{name} {score:.6f} {corners}\n".encode())
 
 
 def read(folder: Path, images: Sequence[str], labels: Mapping[str, int]) -> list[tuple[float, ...]]:
@@ -78,8 +77,8 @@ def read(folder: Path, images: Sequence[str], labels: Mapping[str, int]) -> list
 
     Args:
         folder: Folder with files such as `comp4_det_test_CLASS.txt`. A class may have none.
-        images: Names of the ground truth's images. Lines name them without suffix, and without
-            folder if no other image has that name.
+        images: Names of the ground truth's images. Lines name them without suffix, with or without
+            folder.
         labels: Labels of the ground truth's classes, by name.
 
     Returns:
@@ -87,8 +86,22 @@ def read(folder: Path, images: Sequence[str], labels: Mapping[str, int]) -> list
         x2 and y2 exclusive.
 
     Raises:
-        FormatError: The folder has no such file, two of one class or one of another class, two
-            images have the same name, or a line is wrong.
+        FormatError: The files are not those of `find_files`, two images have the same name, or a
+            line is wrong.
+    """
+    positions = _positions(folder, images)
+    rows: list[tuple[float, ...]] = []
+    for name, path in find_files(folder, labels).items():
+        for image, score, x1, y1, x2, y2 in _read_file(path, positions):
+            rows.append((image, labels[name], score, x1 - 1, y1 - 1, x2, y2))
+    return rows
+
+
+def find_files(folder: Path, classes: Container[str]) -> dict[str, Path]:
+    """Return the result files of a folder by their class.
+
+    Raises:
+        FormatError: There is none, there are two of one class, or one is of another class.
     """
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.txt")):
@@ -98,29 +111,30 @@ def read(folder: Path, images: Sequence[str], labels: Mapping[str, int]) -> list
         name = parts["name"]
         if name in files:
             raise FormatError(path, f"is of the class {name}, as {files[name].name} is")
-        files[name] = path
-    if not files.keys() & labels.keys():
-        raise FormatError(folder, f"has no file {PREFIX}CLASS.txt of a class of the ground truth")
-
-    positions = _positions(folder, images)
-    rows: list[tuple[float, ...]] = []
-    for name, path in files.items():
-        if name not in labels:
+        if name not in classes:
             raise FormatError(path, f"the ground truth has no class {name!r}")
-        for image, score, x1, y1, x2, y2 in _read_file(path, positions):
-            rows.append((image, labels[name], score, x1 - 1, y1 - 1, x2, y2))
-    return rows
+        files[name] = path
+    if not files:
+        raise FormatError(folder, f"has no file {PREFIX}CLASS.txt of a class of the ground truth")
+    return files
+
+
+def _in_utf8(name: str) -> str:
+    """Return a name with escapes for the bytes that are not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _positions(folder: Path, images: Sequence[str]) -> dict[str, int]:
     """Return the positions of images by the names that lines may have for them.
 
     Raises:
-        FormatError: Two images differ only in their suffix or their folder.
+        FormatError: Two images differ only in their suffix, their folder or the spaces around them.
     """
     positions: dict[str, int] = {}
+    in_folders: dict[str, int] = {}
     for position, image in enumerate(images):
-        name = PurePath(image).stem
+        path = PurePath(image)
+        name = _in_utf8(path.stem).strip()
         if name in positions:
             raise FormatError(
                 folder,
@@ -128,7 +142,7 @@ def _positions(folder: Path, images: Sequence[str]) -> dict[str, int]:
                 f"{name} there",
             )
         positions[name] = position
-    in_folders = {PurePath(image).with_suffix("").as_posix(): n for n, image in enumerate(images)}
+        in_folders[_in_utf8(f"{path.parent.as_posix()}/{path.stem}").strip()] = position
     return in_folders | positions
 
 
@@ -141,14 +155,18 @@ def _read_file(
             continue
         name, *fields = line.strip().rsplit(maxsplit=5)  # a name may have spaces
         try:
-            score, x1, y1, x2, y2 = map(float, fields)
+            score, x1, y1, x2, y2 = map(parse_number, fields)
         except ValueError as error:
             allowed = "must be image, score, xmin, ymin, xmax, ymax"
             raise FormatError(path, f"{allowed}, not {line[:80]!r}", line_number) from error
 
+        name = _in_utf8(name)
         if name not in images:
             message = f"the ground truth has no image {name[:80]!r}"
             raise FormatError(path, message, line_number)
         if not all(map(math.isfinite, (score, x1, y1, x2, y2))):
             raise FormatError(path, f"numbers must be finite, not {line[:80]!r}", line_number)
+        if x2 < x1 - 1 or y2 < y1 - 1:
+            message = f"the box ends before it begins: {line[:80]!r}"
+            raise FormatError(path, message, line_number)
         yield images[name], score, x1, y1, x2, y2

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from detector.common.atomic_io import atomic_write
+from detector.datasets.ground_truth import is_in_folder
 from detector.errors import FormatError
 from detector.formats.image_lists import ImageList
 from detector.formats.records import Entry, Failure, Header
@@ -30,20 +31,29 @@ def image_file(image: str) -> Path:
 
 
 def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) -> None:
-    """Check that each image has a text file of its own.
+    """Check that each image has a text file of its own, inside the folder.
 
     Raises:
-        FormatError: Two images differ only in their suffix, or an image's text file would replace
-            the list of classes.
+        FormatError: The image's name leads out of the folder, two images differ only in their
+            suffix, or an image's text file would replace the list of classes or a folder.
     """
     seen = {Path(CLASSES): "the list of classes"}
     for image in images:
+        if not is_in_folder(image):
+            raise FormatError(image, "YOLO's file for it would be outside the folder of --out")
         path = image_file(image)
         if path in seen:
             raise FormatError(
                 image, f"YOLO's file for it, {path}, is also the one for {seen[path]}"
             )
         seen[path] = image
+
+    for image in images:
+        for folder in image_file(image).parents:
+            if folder in seen:
+                raise FormatError(
+                    image, f"YOLO's folder for it, {folder}, is the file for {seen[folder]}"
+                )
 
 
 def write(

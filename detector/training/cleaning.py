@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from detector.bundles.manifest import check_class_name
 from detector.datasets.ground_truth import AnnotatedImage, GroundTruth
 from detector.errors import FormatError, SettingsError
 from detector.training.data_set import DataSet, DataSets, with_classes
@@ -97,7 +98,8 @@ def clean_classes(data_sets: DataSets, *, strict: bool) -> tuple[DataSets, list[
 
     Raises:
         FormatError: No class has a box, or one has none and `strict` is set, or other images than
-            those to train on have an object of such a class.
+            those to train on have an object of such a class. Or a bundle cannot have a class's
+            name.
         SettingsError: The data sets have different classes.
     """
     data, validation, objects = data_sets
@@ -106,6 +108,12 @@ def clean_classes(data_sets: DataSets, *, strict: bool) -> tuple[DataSets, list[
             raise SettingsError(f"{other.file}: has other classes than {data.file}")
 
     used = data.truth.classes_with_objects
+    for name in used:
+        try:
+            check_class_name(name)
+        except ValueError as error:
+            raise FormatError(data.file, str(error)) from error
+
     unused = [name for name in data.truth.classes if name not in used]
     if not unused:
         return data_sets, []
