@@ -25,7 +25,7 @@ from detector.bundles.bundle import Bundle
 from detector.bundles.pack import pack
 from detector.commands.run import command
 from tests.detector.bundles.test_hostile_bundles import load_or_refuse, replace_weights
-from tests.detector.formats.test_damaged_detections import KINDS
+from tests.detector.formats.test_damaged_detections import KINDS, Kind
 from tests.support.damage import damage_bytes, swap_value
 from tests.support.images import paint
 from tests.support.tiny_bundle import RECIPE, write_tiny_weights
@@ -33,7 +33,9 @@ from tests.support.tiny_bundle import RECIPE, write_tiny_weights
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Thousands of damaged files.")
-    parser.add_argument("--count", type=int, default=2000, help="of detections, and of bundles")
+    parser.add_argument(
+        "--count", type=int, default=2000, help="of each kind of detections, and of bundles"
+    )
     parser.add_argument("--journals", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -42,7 +44,9 @@ def main() -> None:
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)
         bundle = pack(folder / "bundle", RECIPE, write_tiny_weights(folder))
-        report("detections", arguments.count, detections(rng, folder / "dets.json"))
+        for kind in KINDS:
+            attempt = detections(rng, kind, folder / f"damaged {kind.file}")
+            report(kind.file, arguments.count, attempt)
         report("bundles", arguments.count, bundles(rng, bundle, folder / "damaged"))
         report("journals", arguments.journals, journals(rng, bundle, folder / "run"))
 
@@ -56,20 +60,18 @@ def report(name: str, count: int, attempt: Callable[[], bool]) -> None:
         read += attempt()
         longest = max(longest, time.perf_counter() - started)
     print(
-        f"{name:<12}{count:>6} files, {count - read} refused, {read} read, longest {longest:.2f} s"
+        f"{name:<24}{count:>6} files, {count - read} refused, {read} read, longest {longest:.2f} s"
     )
 
 
-def detections(rng: random.Random, path: Path) -> Callable[[], bool]:
+def detections(rng: random.Random, kind: Kind, folder: Path) -> Callable[[], bool]:
     """Return what damages one file of detections, image ids or proposals, and reads it."""
+    folder.mkdir()
+    path = folder / kind.file
 
     def attempt() -> bool:
-        content, check = rng.choice(KINDS)
-        if rng.random() < 0.5:
-            path.write_text(json.dumps(swap_value(rng, content)))
-        else:
-            path.write_bytes(damage_bytes(rng, json.dumps(content).encode()))
-        return check(path)
+        path.write_bytes(kind.damaged(rng))
+        return kind.check(path)
 
     return attempt
 

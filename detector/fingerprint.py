@@ -12,7 +12,7 @@ import numpy as np
 import PIL
 
 from detector import __version__
-from detector.errors import FormatError
+from detector.common.text_files import open_file
 from detector.runtime import Runtime
 from detector.settings import Settings
 
@@ -51,8 +51,5 @@ def proposals_file_fingerprint(proposals_file: Path | None) -> dict[str, str]:
     """
     if proposals_file is None:
         return {}
-    try:
-        with open(proposals_file, "rb") as file:
-            return {"proposals_in": hashlib.file_digest(file, "sha256").hexdigest()}
-    except OSError as error:
-        raise FormatError(proposals_file, f"cannot be read: {error.strerror}") from error
+    with open_file(proposals_file) as file:
+        return {"proposals_in": hashlib.file_digest(file, "sha256").hexdigest()}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from detector.common.object_storage import StoredFile, is_uri, list_files
 from detector.common.text_files import read_lines
+from detector.datasets.ground_truth import is_in_folder
 from detector.errors import SettingsError
 from detector.images import SUFFIXES
 
@@ -40,7 +41,8 @@ def find_images(patterns: Sequence[str], *, exclude: Iterable[Path] = ()) -> lis
 
     Raises:
         SettingsError: A pattern matches nothing, a folder cannot be searched or is excluded itself,
-            no image is found, or only some of the images are in object storage.
+            no image is found, only some of the images are in object storage, or the name of one
+            leads out of its folder.
         FormatError: A list cannot be read.
     """
     expanded = list(_expand_lists(patterns))
@@ -52,6 +54,9 @@ def find_images(patterns: Sequence[str], *, exclude: Iterable[Path] = ()) -> lis
         raise SettingsError(
             f"no image in {', '.join(patterns)}: suffixes are {', '.join(sorted(SUFFIXES))}"
         )
+    for name, _ in inputs:
+        if not is_in_folder(name):  # outputs named like it would be outside their folder
+            raise SettingsError(f"{name}: an image's name must not have .. among its folders")
     return sorted(inputs)
 
 

@@ -6,6 +6,7 @@ import codecs
 import os
 import re
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 from detector.errors import FormatError
@@ -69,6 +70,22 @@ def read_bytes(path: Path, *, limit: int | None = None) -> bytes:
     if limit is not None and len(data) > limit:
         raise _too_large(path, limit)
     return data
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a file that is read in parts or twice, as no pipe and no device can be.
+
+    Raises:
+        FormatError: It is missing, may not be read, or is no file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise FormatError(path, f"cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise FormatError(path, "cannot be read: it must be a file, because it is read in parts")
+    return open(descriptor, "rb")
 
 
 def _too_large(path: Path, limit: int) -> FormatError:

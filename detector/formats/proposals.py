@@ -6,11 +6,12 @@ import json
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from detector.common.json_fields import are_numbers, is_whole
+from detector.common.text_files import open_file
 from detector.errors import FormatError, MissingProposals
 from proposals import Proposals
 
@@ -99,14 +100,7 @@ class ProposalsFile:
         self.path = path
         self._lines: dict[str, _Line] = {}
         """Lines by the image's name."""
-        if path.exists() and not path.is_file():
-            raise FormatError(
-                path, "cannot be read: it must be a file, because it is read in parts"
-            )
-        try:
-            self._file: BinaryIO = open(path, "rb")  # noqa: SIM115 - closed with the object
-        except OSError as error:
-            raise FormatError(path, f"cannot be read: {error.strerror}") from error
+        self._file = open_file(path)
         weakref.finalize(self, self._file.close)
 
         offset = 0

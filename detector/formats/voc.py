@@ -44,7 +44,7 @@ def check(images: Sequence[str], classes: Sequence[str], image_list: ImageList) 
     seen: dict[str, str] = {}
     for file in images:
         name = Path(file).stem
-        if len(name.split()) != 1:
+        if name.split() != [name]:
             raise FormatError(file, "VOC's format allows no space in an image's name")
         if name in seen:
             raise FormatError(file, f"VOC's format names it {name}, the same as {seen[name]}")

@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from detector.common.text_files import read_text
+import pytest
+
+from detector.common.text_files import read_lines, read_text
 from detector.errors import FormatError, MissingProposals
-from detector.formats import coco, native, voc
+from detector.formats import coco, ilsvrc, native, voc
 from detector.formats.image_lists import ImageList
 from detector.formats.proposals import ProposalsFile
 from tests.support.damage import damage_bytes, swap_value
 
 COUNT = 150
 """Damaged files of each kind here; `benchmarks/damaged_files.py` tries thousands."""
+
+
+class Kind(NamedTuple):
+    """A kind of files that are damaged."""
+
+    file: str
+    content: Any
+    """JSON, or lines of text."""
+    check: Callable[[Path], bool]
+    """Reads a damaged file, checks what is read literally, and returns whether it was read."""
+
+    @property
+    def sound(self) -> bytes:
+        """The bytes of the sound file."""
+        is_text = isinstance(self.content, str)
+        return (self.content if is_text else json.dumps(self.content)).encode()
+
+    def damaged(self, rng: random.Random) -> bytes:
+        """Return damaged bytes, or JSON with a value of another type."""
+        if not isinstance(self.content, str) and rng.random() < 0.5:
+            return json.dumps(swap_value(rng, self.content)).encode()
+        return damage_bytes(rng, self.sound)
+
 
 NATIVE: dict[str, Any] = {
     "format": "detections/1",
@@ -102,42 +128,74 @@ def check_list(path: Path) -> bool:
     return True
 
 
+def check_lines(path: Path) -> bool:
+    try:
+        image_list = ImageList.read(path)
+    except FormatError as error:
+        check_line(error)
+        return False
+    pairs = [line.rsplit(maxsplit=1) for line in read_lines(path)]
+    assert image_list.image_ids == {name.strip(): int(number) for name, number in pairs}
+    return True
+
+
+def check_voc(path: Path) -> bool:
+    try:
+        rows = voc.read(path.parent, ["a.jpg", "b.jpg"], {"cat": 0})
+    except FormatError as error:
+        check_line(error)
+        return False
+    expected = []
+    for name, *fields in map(str.split, filter(str.strip, read_lines(path))):
+        score, x1, y1, x2, y2 = map(float, fields)
+        expected.append(({"a": 0, "b": 1}[name], 0, score, x1 - 1, y1 - 1, x2, y2))
+    assert rows == expected
+    return True
+
+
+def check_submission(path: Path) -> bool:
+    try:
+        images, labels, scores, boxes = ilsvrc.read(path, [7, 3])
+    except FormatError as error:
+        check_line(error)
+        return False
+    lines = filter(str.strip, read_lines(path))
+    expected = [list(map(float, line.split())) for line in lines]
+    assert [
+        [[7, 3][image], label + 1, score, *box]
+        for image, label, score, box in zip(images, labels, scores, boxes.tolist(), strict=True)
+    ] == expected
+    return True
+
+
 KINDS = (
-    (NATIVE, check_native),
-    (RESULTS, check_results),
-    (PROPOSALS, check_proposals),
-    (LIST, check_list),
+    Kind("dets.json", NATIVE, check_native),
+    Kind("results.json", RESULTS, check_results),
+    Kind("proposals.jsonl", PROPOSALS, check_proposals),
+    Kind("list.json", LIST, check_list),
+    Kind("list.txt", "a.jpg 3\nb c.jpg 14\n", check_lines),
+    Kind("comp4_det_test_cat.txt", "a 0.5 1 2 30.5 40\nb 0.25 5 6 7 8\n", check_voc),
+    Kind("submission.txt", "3 1 0.5 1 2 30.5 40\n7 200 0.25 5 6 7 8\n", check_submission),
 )
 
 
-def test_swapped_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.file)
+def test_damaged_files_are_refused_in_a_line_or_read_literally(kind: Kind, tmp_path: Path) -> None:
+    path = tmp_path / kind.file
+    path.write_bytes(kind.sound)
+    assert kind.check(path)
+
     rng = random.Random(0)
-    for content, check in KINDS:
-        path = tmp_path / "dets.json"
-        read = 0
-        for _ in range(COUNT):
-            path.write_text(json.dumps(swap_value(rng, content)))
-            read += check(path)
-        assert read < COUNT
-
-
-def test_damaged_bytes(tmp_path: Path) -> None:
-    rng = random.Random(1)
-    for content, check in KINDS:
-        path = tmp_path / "dets.json"
-        for _ in range(COUNT):
-            path.write_bytes(damage_bytes(rng, json.dumps(content).encode()))
-            check(path)
-
-
-def test_damaged_bytes_in_vocs_files(tmp_path: Path) -> None:
-    rng = random.Random(2)
-    path = tmp_path / "comp4_det_test_cat.txt"
+    read = 0
     for _ in range(COUNT):
-        path.write_bytes(damage_bytes(rng, b"a 0.5 1 2 30.5 40\nb 0.25 5 6 7 8\n"))
-        try:
-            rows = voc.read(tmp_path, ["a.jpg", "b.jpg"], {"cat": 0})
-        except FormatError as error:
-            check_line(error)
-        else:
-            assert all(row[0] in {0, 1} for row in rows)
+        path.write_bytes(kind.damaged(rng))
+        read += kind.check(path)
+    assert 0 < read < COUNT
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.file)
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_are_understood(kind: Kind, encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / kind.file
+    path.write_bytes(kind.sound.decode().encode(encoding))
+    assert kind.check(path)
