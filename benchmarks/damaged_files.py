@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import json
+import logging
 import random
 import shutil
 import time
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
+    logging.disable(logging.WARNING)
     rng = random.Random(arguments.seed)
     with TemporaryDirectory() as temporary:
         folder = Path(temporary)

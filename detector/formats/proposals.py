@@ -52,7 +52,8 @@ def from_json(line: Mapping[str, Any]) -> Proposals:
         raise TypeError("scores must be a list of numbers, one for each box")
     if not all(abs(score) <= LARGEST_SCORE for score in line["scores"]):  # not NaN either
         raise ValueError("scores must be finite")
-    if not all(isinstance(source, str) for source in line["sources"]):
+    sources = line["sources"]
+    if not (isinstance(sources, list) and all(isinstance(source, str) for source in sources)):
         raise TypeError("sources must be a list of texts, one for each box")
     if not (is_whole(line["width"]) and is_whole(line["height"])):
         raise TypeError("width and height must be whole numbers")
@@ -70,8 +71,7 @@ def from_json(line: Mapping[str, Any]) -> Proposals:
         )
 
     scores = np.array(line["scores"], np.float32)
-    sources = np.array(line["sources"], np.str_)
-    unsorted = Proposals(boxes, scores, sources)  # checks that the lengths agree
+    unsorted = Proposals(boxes, scores, np.array(sources, np.str_))  # checks that the lengths agree
     order = np.lexsort((y2, x2, y1, x1))
     return Proposals(unsorted.boxes[order], unsorted.scores[order], unsorted.sources[order])
 

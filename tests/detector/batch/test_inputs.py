@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from detector.batch.inputs import find_images
+from detector.common.object_storage import Listing, StoredFile
 from detector.errors import FormatError, SettingsError
 
 
@@ -124,3 +125,11 @@ def test_patterns_without_images_are_refused(tree: Path, pattern: str, message: 
 def test_missing_lists_are_refused(tree: Path) -> None:
     with pytest.raises(FormatError, match=r"absent.txt: cannot be read: No such file"):
         find_images([f"@{tree / 'absent.txt'}"])
+
+
+def test_names_that_lead_out_of_the_folder_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [StoredFile("s3", "photos/../../a.jpg")]
+    listing = Listing("photos", files, is_file=False)
+    monkeypatch.setattr("detector.batch.inputs.list_files", lambda uri: listing)
+    with pytest.raises(SettingsError, match=r"^\.\./\.\./a\.jpg: .* must not have \.\."):
+        find_images(["s3://photos"])

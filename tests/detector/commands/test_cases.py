@@ -165,6 +165,48 @@ def test_what_is_left_unmatched_is_in_the_json(tmp_path: Path) -> None:
     assert unmatched["detections"] >= 1
 
 
+@pytest.mark.parametrize("options", [["--quiet"], ["--quiet", "--json", "-"], ["--json", "-"]])
+def test_images_without_detections_are_said_where_no_table_is(
+    options: list[str], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = change_names(tmp_path, lambda name: name.replace("cam2/0001", "CAM2/1\x1b[31m\n"))
+    assert command([*names_arguments("")[:4], "--detections", str(path), *options]) == 0
+    out, err = capfdbinary.readouterr()
+    assert err.decode().splitlines() == [
+        f"warning: 1 images are not in {path}, such as cam2/0001.jpg",
+        f"warning: 1 images of {path} are not in the ground truth, such as CAM2/1\\x1b[31m\\n.jpg",
+    ]
+    if "-" in options:
+        assert json.loads(out)["unmatched"]["images"] == 1
+
+
+def test_what_cannot_lower_scores_is_not_said_with_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((NAMES / "slashes.json").read_bytes())
+    content["images"][0]["detections"].append({"label": "cow", "score": 1, "box": [1, 2, 3, 4]})
+    path = tmp_path / "dets.json"
+    path.write_text(json.dumps(content))
+    arguments = [*names_arguments("")[:4], "--detections", str(path)]
+    assert scores(arguments, tmp_path)["unmatched"]["classes"] == ["cow"]
+    assert capsys.readouterr().err == ""
+    assert command(arguments) == 0
+    assert f"{path} has detections of classes that the ground truth lacks: cow" in (
+        capsys.readouterr().out
+    )
+
+
+def test_what_is_left_of_compared_detections_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = change_names(tmp_path, lambda name: name.replace("cam2", "CAM2"))
+    arguments = [*names_arguments("backsl.json"), "--compare", str(path)]
+    content = scores(arguments, tmp_path)
+    assert content["unmatched"]["images"] == 0
+    assert content["compare"]["unmatched"]["images"] == 1
+    assert f"warning: 1 images are not in {path}, such as cam2/0001.jpg" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("case", ["traversal_bundle.json", "slash_bundle.json"])
 def test_class_names_that_are_paths(
     case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

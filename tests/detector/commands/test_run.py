@@ -19,7 +19,9 @@ from PIL import Image as PillowImage
 from detector import __version__
 from detector.batch.journal import Journal
 from detector.bundles.bundle import Bundle
+from detector.bundles.pack import pack
 from detector.commands.run import command
+from tests.support.tiny_bundle import RECIPE
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,12 +123,71 @@ def test_options_reach_the_settings(tiny: list[str], capsys: pytest.CaptureFixtu
     }  # fmt: skip
 
 
+@pytest.fixture
+def odd_classes(tiny_weights: list[Path], tmp_path: Path) -> list[str]:
+    """Options for a bundle whose classes have commas and quotes."""
+    recipe = RECIPE.model_copy(update={"classes": ("a, b", 'x "y"', "dog")})
+    bundle = pack(tmp_path / "odd classes", recipe, tiny_weights)
+    return ["--bundle", str(bundle.directory), "--device", "cpu"]
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [
+        ("a, b", ["a, b"]),
+        ('"a, b"', ["a, b"]),
+        ('dog,"a, b"', ["dog", "a, b"]),
+        ('"a, b" , dog', ["a, b", "dog"]),
+        ('x "y", dog', ['x "y"', "dog"]),
+        ('x "y"', ['x "y"']),
+    ],
+)
+def test_classes_with_commas_can_be_chosen(
+    odd_classes: list[str], text: str, classes: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(["--classes", text, "--print-config", *odd_classes]) == 0
+    printed = tomllib.loads(capsys.readouterr().out)
+    assert printed["detections"]["classes"] == classes
+
+
+def test_detections_of_classes_that_a_format_lacks_are_counted(
+    odd_classes: list[str],
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    arguments = ["--images", str(photos), *odd_classes]
+    native = tmp_path / "native.json"
+    assert command([*arguments, "--out", str(native)]) == 0
+    images = json.loads(native.read_bytes())["images"]
+    labels = [found["label"] for image in images for found in image["detections"]]
+    assert "left out" not in capsys.readouterr().err
+
+    out, stats = tmp_path / "out.txt", tmp_path / "stats.json"
+    options = ["--format", "ilsvrc", "--out", str(out), "--stats", str(stats)]
+    assert command([*arguments, *options]) == 0
+    dogs = labels.count("dog")
+    others = len(labels) - dogs
+    assert dogs > 0
+    assert others > 0
+    assert len(out.read_text().splitlines()) == dogs
+    measured = json.loads(stats.read_bytes())
+    assert (measured["detections"], measured["left_out"]) == (dogs, others)
+    assert f"{dogs} detections in {out} ({others} more left out)" in capsys.readouterr().err
+    (message,) = caplog.messages
+    assert "ILSVRC DET has no class for 2 of the bundle's 3 classes" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         pytest.param([], "--images PATH… and --out FILE are needed", id="nothing"),
         pytest.param(["--images", "absent", "--out", "o"], "absent: nothing there", id="absent"),
         pytest.param(["--bundle", "absent"], "absent: no bundle: give a directory", id="bundle"),
+        pytest.param(["--classes", "cat,"], "--classes 'cat,': has an empty name", id="class"),
+        pytest.param(["--classes", ""], "--classes '': has an empty name", id="no class"),
+        pytest.param(["--classes", "a\nb"], r"--classes 'a\nb': must be names", id="lines"),
         pytest.param(["--preset", "best"], "unknown preset 'best': allowed are", id="preset"),
         pytest.param(["--set", "x=1"], "--set x=1: unknown key x; known here: ", id="set"),
         pytest.param(

@@ -128,3 +128,12 @@ def test_names_and_synsets_have_their_class_number() -> None:
 def test_names_of_other_data_sets_are_known(name: str, det_name: str) -> None:
     by_number = {int(row["det_id"]): row["det_name"] for row in read_class_table()}
     assert by_number.get(ilsvrc.class_numbers().get(name, 0), "") == det_name
+
+
+def test_classes_that_are_left_out_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    classes = ["boat", "dog", "a, b"]
+    assert ilsvrc.left_out(classes) == ["boat", "a, b"]
+    ilsvrc.check(["a.jpg"], classes, ImageList.from_files(["a.jpg"]))
+    (message,) = caplog.messages
+    assert "no class for 2 of the bundle's 3 classes" in message
+    assert message.endswith("boat, a, b")

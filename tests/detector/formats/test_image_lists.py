@@ -177,3 +177,66 @@ def test_names_may_have_spaces_and_are_listed_once(tmp_path: Path) -> None:
 def test_items_of_other_types_and_names_twice_are_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match=r"(images|categories)\[[01]\]: "):
         read_coco_list(tmp_path, content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 1, "file_name": "b.jpg"}]},
+            r"images\[1\]: id 1 is that of images\[0\]$",
+        ),
+        (
+            {"images": [], "categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]},
+            r"categories\[1\]: id 3 is that of categories\[0\]$",
+        ),
+        (
+            {"images": [{"id": 1.0, "file_name": "a.jpg"}]},
+            'images\\[0\\]: needs file_name, a text, and id, a whole number, not "a.jpg" and 1.0$',
+        ),
+    ],
+)
+def test_ids_are_whole_and_are_there_once(content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=message):
+        read_coco_list(tmp_path, content)
+
+
+def test_two_lines_with_one_id_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("a 1\nb 1\n")
+    with pytest.raises(FormatError, match=r"val\.txt:2: b has the id 1, which a has$"):
+        ImageList.read(path)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("cam1/0001.jpg", 1),
+        ("cam2/0001.jpg", 2),
+        (".\\cam2\\0001.png", 2),
+        ("0001.jpg", None),
+        ("cam3/0001.jpg", None),
+        ("x/0002.jpg", 3),
+        ("0003.jpg", 4),
+        ("cam9/0003.jpg", 4),
+    ],
+)
+def test_a_stem_of_two_images_is_neither(file: str, expected: int | None, tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("cam1/0001 1\n./cam2/0001 2\n0002 3\ncam1\\0003 4\n")
+    image_list = ImageList.read(path)
+    if expected is None:
+        message = r"has cam1/0001 and \./cam2/0001, but has no image"
+        with pytest.raises(FormatError, match=message):
+            image_list.image_id(file)
+    else:
+        assert image_list.image_id(file) == expected
+
+
+def test_two_images_of_a_run_need_two_ids(tmp_path: Path) -> None:
+    path = tmp_path / "val.txt"
+    path.write_text("0001 1\n")
+    image_list = ImageList.read(path)
+    image_list.check(["cam1/0001.jpg"])
+    with pytest.raises(FormatError, match=r"the same id, 1, for cam1/0001\.jpg and cam2/0001\.jpg"):
+        image_list.check(["cam1/0001.jpg", "cam2/0001.jpg"])

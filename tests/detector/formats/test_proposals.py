@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from detector.common.json_files import encode
 from detector.errors import FormatError, MissingProposals
+from detector.fingerprint import proposals_file_fingerprint
 from detector.formats.proposals import ProposalsFile, from_json, to_json
 from proposals import Proposals
 
@@ -149,6 +150,12 @@ BROKEN = [
     pytest.param(LINE | {"sources": ["multibox"]}, id="a source too few"),
     pytest.param(LINE | {"sources": ["multibox"] * 3}, id="a source too many"),
     pytest.param(LINE | {"width": "40"}, id="a text for the width"),
+    pytest.param(LINE | {"width": 40.0}, id="a fraction for the width"),
+    pytest.param(LINE | {"scores": [0.25, float("nan")]}, id="a score that is no number"),
+    pytest.param(LINE | {"scores": [0.25, 1e300]}, id="a score beyond float32"),
+    pytest.param(LINE | {"scores": [0.25, True]}, id="a flag for a score"),
+    pytest.param(LINE | {"sources": ["multibox", None]}, id="null for a source"),
+    pytest.param(LINE | {"sources": "ab"}, id="a text for the sources"),
 ]
 
 
@@ -175,6 +182,8 @@ def test_lines_without_proposals_are_refused_when_needed(
         pytest.param(encode(LINE) + b"\n" + encode(line_without("file")) + b"\n", 2, id="no file"),
         pytest.param(b"5\n", 1, id="a number"),
         pytest.param(b'{"file": []}\n', 1, id="a list for file"),
+        pytest.param(b'{"file": 5}\n', 1, id="a number for file"),
+        pytest.param("{}\n{}\n".encode("utf-16"), 1, id="UTF-16, of which lines cannot be read"),
         pytest.param(b'"caf\xe9"\n', 1, id="not UTF-8"),
     ],
 )
@@ -264,3 +273,13 @@ def test_any_line_is_read_or_refused(changes: dict[str, Any]) -> None:
         assert (result.boxes[:, 2:] > result.boxes[:, :2]).all()
         assert (result.boxes >= 0).all()
         assert (result.boxes[:, 3] <= 30).all()
+
+
+def test_pipes_and_devices_are_refused_without_waiting(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(FormatError, match="cannot be read: it must be a file"):
+            ProposalsFile(path)
+        with pytest.raises(FormatError, match="cannot be read: it must be a file"):
+            proposals_file_fingerprint(path)

@@ -70,6 +70,7 @@ def test_each_class_has_a_file(
     [
         pytest.param(["a b.jpg"], "a b.jpg: VOC's format allows no space", id="a space"),
         pytest.param(["a\u00a0b.jpg"], "allows no space", id="a no-break space"),
+        pytest.param(["a\n.jpg"], "allows no space", id="a line break at the end"),
         pytest.param(["a/1.jpg", "b/1.jpg"], "b/1.jpg: .* names it 1, .* a/1.jpg", id="folders"),
         pytest.param(["1.jpg", "1.png"], "1.png: .* names it 1, .* 1.jpg", id="suffixes"),
     ],
@@ -144,4 +145,30 @@ def test_two_files_of_one_class_are_refused(tmp_path: Path) -> None:
     for name in ("comp3_det_test_cat.txt", "comp4_det_test_cat.txt"):
         (tmp_path / name).write_text("")
     with pytest.raises(FormatError, match=r"is of the class cat, as comp3_det_test_cat\.txt is"):
+        voc.read(tmp_path, ["a.jpg"], {"cat": 0})
+
+
+def test_names_that_are_not_utf8_are_read_back(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.jpg")
+    voc.write(tmp_path / "out", HEADER, [Entry(name, 9, 9, {}, (CAT,))], NO_IDS)
+    (row,) = voc.read(tmp_path / "out", ["caf.jpg", name], {"cat": 0, "dog": 1})
+    assert row[0] == 1
+
+    raw = tmp_path / "out" / "comp4_det_test_cat.txt"
+    raw.write_bytes(b"caf\xe9 0.5 1 1 9 9\n")
+    assert voc.read(tmp_path / "out", [name], {"cat": 0, "dog": 1}) == [(0, 0, 0.5, 0, 0, 9, 9)]
+
+
+def test_names_that_differ_by_spaces_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "comp4_det_test_cat.txt").write_text("a 0.5 1 1 9 9\n")
+    with pytest.raises(FormatError, match=r"cannot tell a\.jpg and  a\.jpg apart"):
+        voc.read(tmp_path, ["a.jpg", " a.jpg"], {"cat": 0})
+
+
+@pytest.mark.parametrize(
+    "number", ["1_0", "\u0661", "0x1", "1,5", "", "--1", "nan", "inf", "1e999"]
+)
+def test_what_is_no_finite_number_is_refused(number: str, tmp_path: Path) -> None:
+    (tmp_path / "comp4_det_test_cat.txt").write_text(f"a 0.5 1 1 9 9\na 0.5 1 {number} 9 9\n")
+    with pytest.raises(FormatError, match=r"cat\.txt:2: (must be image, score|numbers must be)"):
         voc.read(tmp_path, ["a.jpg"], {"cat": 0})

@@ -72,9 +72,13 @@ def test_each_image_has_a_file(
     [
         pytest.param(["a/1.jpg", "a/1.png"], "a/1.png: .* for a/1.jpg", id="suffixes"),
         pytest.param(["classes.png"], "classes.png: .* the list of classes", id="classes"),
+        pytest.param(["../a.jpg"], r"\.\./a.jpg: .* outside the folder", id="a parent's"),
+        pytest.param(["a/../../b.jpg"], "outside the folder", id="a parent's, inside"),
+        pytest.param(["/etc/a.jpg"], "/etc/a.jpg: .* outside the folder", id="absolute"),
+        pytest.param(["a.txt/b.jpg", "a.png"], "folder for it, a.txt, is the file", id="a folder"),
     ],
 )
-def test_two_images_with_the_same_file_are_refused(files: list[str], message: str) -> None:
+def test_files_that_are_outside_or_of_others_are_refused(files: list[str], message: str) -> None:
     with pytest.raises(FormatError, match=message):
         yolo.check(files, ["dog"], ImageList.from_files(files))
 

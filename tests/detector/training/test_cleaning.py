@@ -119,3 +119,9 @@ def test_what_classes_are_refused() -> None:
 def test_classes_that_all_have_boxes_stay() -> None:
     data_sets = DataSets(data_set(0, 1, 2), None, None)
     assert clean_classes(data_sets, strict=True) == (data_sets, [])
+
+
+@pytest.mark.parametrize("name", ["with/without", "../../x", "..", "a\\b", " cat", "x" * 300])
+def test_classes_that_no_bundle_can_have_are_refused_before_the_work(name: str) -> None:
+    with pytest.raises(FormatError, match=r"train\.json: class '.*' must "):
+        clean_classes(DataSets(data_set(0, classes=(name,)), None, None), strict=False)
