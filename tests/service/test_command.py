@@ -270,9 +270,9 @@ def test_many_large_uploads(tiny_bundle: Bundle) -> None:
     """`benchmarks/large_uploads.py` has the long form."""
     mib = 2**20
     options = ["--bundle", str(tiny_bundle.directory), "--preset", "fast"]
-    for setting in (f"service.max_bytes={4 * mib}", f"service.max_waiting_bytes={8 * mib}"):
+    for setting in (f"service.max_bytes={2 * mib}", f"service.max_waiting_bytes={4 * mib}"):
         options += ["--set", setting]
-    uploads = attack_service(16, 3 * mib, *options)
+    uploads = attack_service(12, 3 * mib // 2, *options)
     assert uploads.statuses.keys() <= {"200", "503 busy"}
     assert uploads.statuses["200"] >= 1
     assert uploads.statuses["503 busy"] >= 1
