@@ -5,7 +5,8 @@
 Each command is run once undisturbed. Then it is started and gets one, two or three SIGINTs, half a
 second apart, at a moment drawn from its duration. The figures are the longest time from the first
 signal to the end, and what the next, undisturbed run of the same command wrote. The service gets
-its signals within the six seconds after its start. Trainings have a command of their own.
+its signals within the eight seconds after its start, while two clients send images. Trainings have
+a command of their own.
 """
 
 from __future__ import annotations
@@ -14,15 +15,22 @@ import argparse
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from benchmarks.soak import children
+import httpx2
+import numpy as np
+
+from benchmarks.soak import children, random_png
 from detector.bundles.pack import pack
 from tests.support.images import paint
 from tests.support.tiny_bundle import RECIPE, write_tiny_weights
@@ -74,7 +82,7 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     for name in arguments.only.split(","):
         if name == "serve":
-            longest = interrupt_service(arguments.count, rng)
+            longest = interrupt_services(arguments.count, rng)
             print(f"serve: {arguments.count} moments, ended after at most {longest:.1f} s")
             continue
         longest = interrupt(COMMANDS[name], arguments.count, rng)
@@ -111,24 +119,56 @@ def interrupt(command: Command, count: int, rng: random.Random) -> float:
     return longest
 
 
-def interrupt_service(count: int, rng: random.Random) -> float:
-    """Interrupt the service at random moments and return the longest time that its end took."""
+def interrupt_services(count: int, rng: random.Random) -> float:
+    """Interrupt services at random moments and return the longest time that an end took."""
     longest = 0.0
     with TemporaryDirectory() as temporary:
         prepare(Path(temporary) / "inputs")
         bundle = str(Path(temporary) / "inputs" / "bundle")
-        program = "import sys; from service.launch import detector_serve as c; sys.exit(c())"
-        options = ["--bundle", bundle, "--device", "cpu", "--port", "0"]
         for number in range(count):
-            process = subprocess.Popen(
-                [sys.executable, "-c", program, *options], stderr=subprocess.PIPE
-            )
-            time.sleep(rng.uniform(0.05, 6))
-            workers = children(process.pid)
-            longest = max(longest, send_signals(process, number % 3 + 1))
-            time.sleep(0.5)
-            assert not any(map(is_running, workers)), "a process is left"
+            seconds = interrupt_service(("--bundle", bundle), rng.uniform(0.05, 8), number % 3 + 1)
+            longest = max(longest, seconds)
     return longest
+
+
+def interrupt_service(options: Sequence[str], moment: float, count: int) -> float:
+    """Interrupt a service that gets requests, and return how long its end took.
+
+    Args:
+        options: Options of `detector-serve`.
+        moment: Seconds from its start to the first signal.
+        count: Number of signals.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    program = "import sys; from service.launch import detector_serve as c; sys.exit(c())"
+    arguments = [*options, "--device", "cpu", "--port", port]
+    process = subprocess.Popen([sys.executable, "-c", program, *arguments], stderr=subprocess.PIPE)
+    ended = threading.Event()
+    with ThreadPoolExecutor(2) as clients:
+        sending = [clients.submit(send_until, ended, port) for _ in range(2)]
+        time.sleep(moment)
+        workers = children(process.pid)
+        seconds = send_signals(process, count)
+        ended.set()
+    statuses = {status for client in sending for status in client.result()}
+
+    assert statuses <= {200, 503}, statuses
+    assert process.returncode in {130, -signal.SIGINT}, process.returncode
+    time.sleep(0.5)
+    assert not any(map(is_running, workers)), "a process is left"
+    return seconds
+
+
+def send_until(ended: threading.Event, port: str) -> set[int]:
+    """Send images to a service, and return the statuses of its answers."""
+    statuses = set()
+    image = random_png(np.random.default_rng(0))
+    while not ended.wait(0.05):
+        with suppress(httpx2.TransportError):  # it does not listen yet, or no longer
+            url = f"http://127.0.0.1:{port}/detect"
+            statuses.add(httpx2.post(url, content=image, timeout=60).status_code)
+    return statuses
 
 
 def prepare(folder: Path) -> None:

@@ -183,7 +183,8 @@ def serving(*options: str) -> Iterator[str]:
     assert process.stderr is not None
     lines = iter(process.stderr)
     # The log is read to its end, because the process would block on a full pipe.
-    reader = threading.Thread(target=lambda: list(lines))
+    log: list[str] = []
+    reader = threading.Thread(target=lambda: log.extend(lines))
     try:
         address = next(
             match for line in lines if (match := re.search(r"running on (http://[\d.:]+)", line))
@@ -196,6 +197,7 @@ def serving(*options: str) -> Iterator[str]:
         if reader.is_alive():
             reader.join()
         process.stderr.close()
+    assert not [line for line in log if "Traceback" in line], "an error of the service"
 
 
 if __name__ == "__main__":

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from http import HTTPStatus
-from typing import NoReturn
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.problems import Problem
 
+IDLE_SECONDS = 10.0
+"""Longest time without a byte of a body."""
+
 DISCARD_SECONDS = 5.0
 """Longest time in which the rest of a refused body is read and discarded."""
+
+DISCARD_IDLE_SECONDS = 0.5
+"""Longest time without a byte of a refused body."""
 
 DISCARD_FACTOR = 4
 """The rest of a refused body is discarded up to this multiple of the limit."""
 
 
 class BodyLimitMiddleware:
-    """ASGI middleware that refuses a body as soon as it is known to be too large.
+    """ASGI middleware that refuses a body as soon as it is known to be too large or too slow.
 
-    A body counts until its request is answered. A connection whose body was not read to its end is
-    closed after the answer, or it would stay open as long as its client sends.
+    A body counts until its request is answered. What the application has not read of it is
+    discarded before the answer, because a client that still sends would not see the answer. If it
+    does not end soon, the connection is closed.
 
     Args:
         app: The application.
@@ -44,72 +50,95 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
 
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "0")
-        declared = int(length) if length.isdecimal() else 0
-        reserved = 0
-        received = 0
-        ended = declared == 0 and "transfer-encoding" not in headers
-
-        async def refuse(problem: Problem) -> NoReturn:
-            # To receive from a client that expects "100 Continue" would tell it to go on.
-            if not ended and (received or "expect" not in headers):
-                await _discard_body(receive, self._limit)
-            raise problem
-
-        def reserve(size: int) -> bool:
-            """Count a body of this size, if there is room; one body alone always has room."""
-            nonlocal reserved
-            others = self._held - reserved
-            if others and others + size > self._total:
-                return False
-            self._held = others + size
-            reserved = size
-            return True
+        body = _Body(Headers(scope=scope), receive)
 
         async def receive_limited() -> Message:
-            nonlocal received, ended
-            if declared > self._limit:
-                await refuse(self._oversized())
-            if not reserve(max(declared, received)):
-                await refuse(self._busy())
-
-            message = await receive()
-            received += len(message.get("body", b""))
-            ended = not message.get("more_body", False)
-            if received > self._limit:
-                await refuse(self._oversized())
-            if not reserve(max(declared, received)):
-                await refuse(self._busy())
+            if body.ended:  # the application waits for the client to leave
+                return await receive()
+            self._count(body)
+            message = await body.receive()
+            self._count(body)
             return message
 
-        async def send_and_close(message: Message) -> None:
-            if message["type"] == "http.response.start" and not ended:
-                closing = (b"connection", b"close")
-                message = {**message, "headers": [*message.get("headers", ()), closing]}
+        async def send_after_body(message: Message) -> None:
+            if message["type"] == "http.response.start" and not body.ended:
+                await body.discard(DISCARD_FACTOR * self._limit)
+                if not body.ended:
+                    closing = (b"connection", b"close")
+                    message = {**message, "headers": [*message.get("headers", ()), closing]}
             await send(message)
 
         try:
-            await self._app(scope, receive_limited, send_and_close)
+            await self._app(scope, receive_limited, send_after_body)
         finally:
-            self._held -= reserved
+            self._held -= body.counted
 
-    def _oversized(self) -> Problem:
-        detail = f"more than the {self._limit:,} bytes allowed"
-        return Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "oversized-body", detail)
+    def _count(self, body: _Body) -> None:
+        """Count a body, if there is room; one body alone always has room.
 
-    def _busy(self) -> Problem:
-        detail = f"bodies of {self._held:,} bytes are in work already"
-        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)
+        Raises:
+            Problem: 413, because it is too large, or 503, because all bodies are together.
+        """
+        if body.size > self._limit:
+            detail = f"more than the {self._limit:,} bytes allowed"
+            raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "oversized-body", detail)
+
+        others = self._held - body.counted
+        if others and others + body.size > self._total:
+            detail = f"bodies of {self._held:,} bytes are in work already"
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry_after=2)
+        self._held = others + body.size
+        body.counted = body.size
 
 
-async def _discard_body(receive: Receive, limit: int) -> None:
-    """Read on for a while, because a client that still sends would not see the answer."""
-    discarded = 0
-    more = True
-    with suppress(TimeoutError):
-        async with asyncio.timeout(DISCARD_SECONDS):
-            while more and discarded < DISCARD_FACTOR * limit:
-                message = await receive()
-                discarded += len(message.get("body", b""))
-                more = message.get("more_body", False)
+class _Body:
+    """The body of a request, as it arrives.
+
+    Args:
+        headers: The request's headers.
+        receive: Receives the next part.
+    """
+
+    def __init__(self, headers: Headers, receive: Receive) -> None:
+        self._receive = receive
+        length = headers.get("content-length", "0")
+        self.size = int(length) if length.isdecimal() else 0
+        """Bytes that its head declares, or that have arrived if that is more."""
+        self.counted = 0
+        """Bytes that count towards the limit on all bodies."""
+        self.ended = self.size == 0 and "transfer-encoding" not in headers
+        """Whether all of it has arrived, or its client has left."""
+        self._received = 0
+        # To receive from a client that expects "100 Continue" tells it to go on.
+        self._may_discard = "expect" not in headers
+
+    async def receive(self) -> Message:
+        """Return the next part.
+
+        Raises:
+            Problem: 408, because nothing comes.
+        """
+        try:
+            return await self._next(IDLE_SECONDS)
+        except TimeoutError as error:
+            detail = f"no byte of the body came for {IDLE_SECONDS:g} seconds"
+            raise Problem(HTTPStatus.REQUEST_TIMEOUT, "slow-upload", detail) from error
+
+    async def discard(self, size: int) -> None:
+        """Read the rest for a while, up to this number of bytes."""
+        if not self._may_discard:
+            return
+        end = self._received + size
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DISCARD_SECONDS):
+                while not self.ended and self._received < end:
+                    await self._next(DISCARD_IDLE_SECONDS)
+
+    async def _next(self, seconds: float) -> Message:
+        self._may_discard = True
+        async with asyncio.timeout(seconds):
+            message = await self._receive()
+        self._received += len(message.get("body", b""))
+        self.size = max(self.size, self._received)
+        self.ended = not message.get("more_body", False)
+        return message

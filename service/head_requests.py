@@ -26,4 +26,10 @@ class HeadMiddleware:
                 message = {**message, "body": b""}
             await send(message)
 
-        await self._app({**scope, "method": "GET"}, receive, send_without_body)
+        get_scope = {**scope, "method": "GET"}
+        try:
+            await self._app(get_scope, receive, send_without_body)
+        finally:
+            # The log and the metrics name the route.
+            if "route" in get_scope:
+                scope["route"] = get_scope["route"]

@@ -8,22 +8,28 @@ import logging.config
 import math
 import os
 import signal
+import socket
+import threading
+from functools import partial
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from fastapi import FastAPI
 
-from detector.commands.process import INTERRUPTED
+from detector.commands.process import INTERRUPTED, SECONDS_TO_END
 from detector.errors import SettingsError
-from service.connections import ImpatientProtocol
+from service.connections import BoundedProtocol, LoopErrors
 from service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from service.service import Service
 
+ANSWER_MARGIN = 1.5
+"""Seconds in which answers to interrupted requests are sent, before connections are cut off."""
+
 SHUTDOWN_MARGIN = 2
-"""Seconds in which answers to interrupted requests are sent, before the server closes."""
+"""Seconds after which uvicorn cancels what still runs, which it logs as an error."""
 
 KEEP_ALIVE = 75
 """Seconds until an idle connection is closed. It is longer than a proxy's, because a proxy that
@@ -53,7 +59,8 @@ def run_server(
         app,
         host=host,
         port=port,
-        http=ImpatientProtocol,
+        http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -91,8 +98,9 @@ def run_server(
 class Server(uvicorn.Server):
     """A server that is no longer ready after SIGTERM, and closes a little later.
 
-    A second signal closes it at once, a third one ends the running requests, and a fourth one the
-    process. Before the application has started, the second one ends the process.
+    A second signal ends the running requests and the server, within seconds, and a third one the
+    process at once.
+    Before the application has started, the second one ends the process.
 
     Args:
         config: Uvicorn's configuration.
@@ -104,36 +112,46 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._app = app
         self._settings = settings
-        self._ends_requests = False
+        self._signals = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, and listen."""
+        asyncio.get_running_loop().set_exception_handler(LoopErrors())
+        await super().startup(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Handle a signal."""
+        self._signals += 1
         service: Service | None = getattr(self._app.state, "service", None)
-        if self.should_exit:
-            self._hurry(service)
-            return
+        if self._signals > 2 or (service is None and self.should_exit):
+            os._exit(INTERRUPTED)
         if service is None:
             super().handle_exit(sig, frame)
             return
 
-        notice = 0 if service.shutting_down else self._settings.drain_notice
         service.shutting_down = True
+        is_first = self._signals == 1
+        if not is_first:
+            # What the classifier has in hand may take longer than a person waits.
+            timer = threading.Timer(SECONDS_TO_END, os._exit, [INTERRUPTED])
+            timer.daemon = True
+            timer.start()
+        notice = self._settings.drain_notice if is_first else 0
+        drain = self._settings.drain if is_first else 0
         # The loop may be asleep, and a signal alone does not wake it.
         loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(loop.call_later, notice, self._close, service, sig, frame)
+        close = partial(self._close, service, drain, sig, frame)
+        loop.call_soon_threadsafe(loop.call_later, notice, close)
 
-    def _hurry(self, service: Service | None) -> None:
-        """Handle a signal that comes while the server is closing.
-
-        Uvicorn's own way would leave out the application's end, and log that as an error.
-        """
-        if service is None or self._ends_requests:
-            os._exit(INTERRUPTED)
-        self._ends_requests = True
-        loop = asyncio.get_running_loop()
-        loop.call_soon_threadsafe(service.close_within, 0)
-
-    def _close(self, service: Service, sig: int, frame: FrameType | None) -> None:
-        if not self.should_exit:  # a second signal may have come first
-            service.close_within(self._settings.drain)
+    def _close(self, service: Service, drain: float, sig: int, frame: FrameType | None) -> None:
+        """Stop listening, and end what still runs after some seconds."""
+        service.close_within(drain)
+        if not self.should_exit:  # a second SIGINT would leave out the application's end
             super().handle_exit(sig, frame)
+        # Clients that do not read their answers would keep the server.
+        loop = asyncio.get_running_loop()
+        loop.call_later(drain + ANSWER_MARGIN, self._cut_off)
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

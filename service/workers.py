@@ -78,7 +78,7 @@ class Workers:
             message = "no process can be started for it: try again"
             raise LostWorker(IMAGE_NAME, message) from error
         except LostWorker as error:
-            logger.warning("an image could not be worked on", exc_info=error)
+            logger.warning("an image could not be worked on: %s", error)
             raise
 
     def close(self) -> None:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-import service.connections
+import service.body_limit
 from detector.bundles.bundle import Bundle
 from tests.service.test_workers import SLOW
 from tests.support.serving import Running, serving
@@ -144,7 +145,10 @@ def send_for_ever(sender: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("request_line", ["POST /healthz", "GET /healthz", "POST /absent"])
-def test_a_body_that_nobody_reads_ends_its_connection(small: Running, request_line: str) -> None:
+def test_a_body_that_nobody_reads_ends_its_connection(
+    small: Running, request_line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.body_limit, "DISCARD_SECONDS", 0.3)
     address = urlsplit(small.url)
     head = f"{request_line} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     with socket.create_connection((address.hostname, address.port), timeout=10) as sender:
@@ -153,19 +157,42 @@ def test_a_body_that_nobody_reads_ends_its_connection(small: Running, request_li
             send_for_ever(sender)
 
 
-def test_a_head_that_never_ends_is_not_waited_for(
+def test_a_body_that_stops_is_not_waited_for(
     tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.connections, "HEAD_SECONDS", 0.5)
-    with serving(tiny_bundle) as running, running.client() as client:
-        address = urlsplit(running.url)
-        for start in (
-            b"",
-            b"GET / HTTP/1.1\r\nhost",
-            b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET",
-        ):
-            with socket.create_connection((address.hostname, address.port), timeout=10) as sender:
-                sender.sendall(start)
-                while sender.recv(65536):
-                    pass
-        assert client.get("/readyz").status_code == 200
+    monkeypatch.setattr(service.body_limit, "IDLE_SECONDS", 0.3)
+    with serving(tiny_bundle) as running:
+        answer = raw(running, "content-length: 100\r\nconnection: close\r\n", b"I am")
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"no byte of the body came for 0.3 seconds" in answer
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("/healthz", {}, 405),
+        ("/detect?score_treshold=1", {}, 422),
+        ("/detect", {"headers": {"content-encoding": "gzip"}}, 415),
+        ("/detect", {"content": bytes(3 * LIMIT)}, 413),
+    ],
+)
+def test_a_refused_request_leaves_its_connection_usable(
+    small: Running, path: str, options: dict[str, Any], status: int
+) -> None:
+    with small.client() as client:
+        for _ in range(2):
+            answer = client.post(path, **{"content": bytes(LIMIT)} | options)
+            assert answer.status_code == status
+            assert "connection" not in answer.headers
+
+
+def test_the_body_of_a_refused_request_is_not_waited_for(small: Running) -> None:
+    head = b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\nI am"
+    address = urlsplit(small.url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as sender:
+        sender.sendall(head)
+        answer = b""
+        while more := sender.recv(65536):
+            answer += more
+    assert answer.startswith(b"HTTP/1.1 405")
+    assert b"connection: close" in answer

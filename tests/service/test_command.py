@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -11,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,8 +20,11 @@ import httpx2
 import pytest
 from PIL import Image as PillowImage
 
-from benchmarks.soak import soak
+from benchmarks.interruptions import LIMIT, interrupt_service
+from benchmarks.large_uploads import GROWTH, attack_service
+from benchmarks.soak import children, soak
 from detector.bundles.bundle import Bundle
+from detector.commands.process import INTERRUPTED
 from service.command import command
 from service.settings import ServeSettings
 from tests.service.test_workers import QUICK, SLOW
@@ -99,18 +103,56 @@ def test_what_takes_too_long_after_sigterm_is_503(tiny_bundle: Bundle) -> None:
         assert process.wait(30) == 0
 
 
-def test_a_second_sigterm_leaves_out_the_notice(tiny_bundle: Bundle) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_running_requests(
+    tiny_bundle: Bundle, number: signal.Signals
+) -> None:
     options = ("--set", "service.drain_notice=60", "--set", "service.workers=1")
-    with started(tiny_bundle, *options) as (process, url), ThreadPoolExecutor(3) as others:
+    with started(tiny_bundle, *options) as (process, url), ThreadPoolExecutor(8) as others:
         running = [
-            others.submit(httpx2.post, f"{url}/detect", content=SLOW, timeout=60) for _ in range(3)
+            others.submit(httpx2.post, f"{url}/detect", content=SLOW, timeout=60) for _ in range(8)
         ]
         time.sleep(0.5)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-        assert [future.result().status_code for future in running] == [200] * 3
-        assert process.wait(30) == 0
+        process.send_signal(number)
+        statuses = [future.result().status_code for future in running]
+        assert set(statuses) <= {200, 503}
+        assert statuses.count(503) >= 1
+        assert process.wait(30) == (0 if number == signal.SIGTERM else INTERRUPTED)
+
+
+@pytest.mark.parametrize(("seconds", "count"), [(0.3, 1), (1.5, 3), (5.0, 2)])
+def test_interrupted_at_any_moment(tiny_bundle: Bundle, seconds: float, count: int) -> None:
+    """`benchmarks/interruptions.py` has more moments."""
+    options = ("--bundle", str(tiny_bundle.directory), "--set", "service.drain_notice=0.5")
+    assert interrupt_service(options, seconds, count) < LIMIT
+
+
+def test_an_answer_that_nobody_reads_does_not_hold_the_end(tiny_bundle: Bundle) -> None:
+    options = ("--set", "service.drain_notice=0", "--set", "service.drain=0.1")
+    with started(tiny_bundle, *options) as (process, url):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+            line = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n"
+            client.sendall(20 * line)
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_an_upload_that_is_refused_does_not_hold_the_end(tiny_bundle: Bundle) -> None:
+    options = ("--set", "service.drain_notice=0", "--set", "service.drain=0.1")
+    with started(tiny_bundle, *options) as (process, url):
+        address = urlsplit(url)
+        with socket.create_connection((address.hostname, address.port), timeout=30) as client:
+            client.sendall(b"POST /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\nI")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
 
 
 def test_an_upload_that_takes_too_long_after_sigterm_is_503(tiny_bundle: Bundle) -> None:
@@ -165,6 +207,76 @@ def test_sigterm_of_the_whole_group_loses_no_image(tiny_bundle: Bundle) -> None:
         process.send_signal(signal.SIGTERM)
         assert [future.result().status_code for future in running] == [200, 200]
         assert process.wait(30) == 0
+
+
+def worker_of(process: subprocess.Popen[str]) -> int:
+    """Return the worker process of a service that has one."""
+    for pid in children(process.pid):
+        if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise AssertionError("there is no worker")
+
+
+def test_readiness_while_no_descriptor_is_free(tiny_bundle: Bundle) -> None:
+    """A worker dies and cannot be replaced, until there are descriptors again."""
+    with (
+        started(tiny_bundle, "--set", "service.workers=1") as (process, url),
+        httpx2.Client(base_url=url, timeout=60) as client,
+    ):
+        assert client.post("/detect", content=QUICK).status_code == 200
+        open_now = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+        limits = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (open_now, limits[1]))
+        os.kill(worker_of(process), signal.SIGKILL)
+        wait_for_status(client, 503)
+        lost = client.post("/detect", content=QUICK)
+        assert (lost.status_code, lost.json()["type"]) == (503, "lost-worker")
+
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, limits)
+        wait_for_status(client, 200)
+        assert client.post("/detect", content=QUICK).status_code == 200
+
+
+def wait_for_status(client: httpx2.Client, status: int) -> None:
+    """Wait until the service's readiness has a status."""
+    for _ in range(200):
+        if client.get("/readyz").status_code == status:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"/readyz never is {status}")
+
+
+def test_more_connections_than_descriptors(tiny_bundle: Bundle) -> None:
+    """They leave some for a worker, and the log stays short."""
+    with started(tiny_bundle, "--set", "service.workers=1") as (process, url):
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (64, 64))
+        address = urlsplit(url)
+        with ExitStack() as stack:
+            for _ in range(100):
+                idle = socket.create_connection((address.hostname, address.port), timeout=30)
+                stack.enter_context(idle)
+            os.kill(worker_of(process), signal.SIGKILL)
+            time.sleep(1)
+        with httpx2.Client(base_url=url, timeout=60) as client:
+            assert client.post("/detect", content=QUICK).status_code == 200
+        process.kill()
+        assert process.stderr is not None
+        log = process.stderr.read()
+        assert "Traceback" not in log
+        assert len(log.splitlines()) < 20
+
+
+def test_many_large_uploads(tiny_bundle: Bundle) -> None:
+    """`benchmarks/large_uploads.py` has the long form."""
+    mib = 2**20
+    options = ["--bundle", str(tiny_bundle.directory), "--preset", "fast"]
+    for setting in (f"service.max_bytes={2 * mib}", f"service.max_waiting_bytes={4 * mib}"):
+        options += ["--set", setting]
+    uploads = attack_service(12, 3 * mib // 2, *options)
+    assert uploads.statuses.keys() <= {"200", "503 busy"}
+    assert uploads.statuses["200"] >= 1
+    assert uploads.statuses["503 busy"] >= 1
+    assert uploads.after < GROWTH * uploads.before
 
 
 def test_a_short_soak(tiny_bundle: Bundle) -> None:

@@ -16,7 +16,7 @@ from detector import Detector
 from detector.bundles.bundle import Bundle
 from detector.settings import Settings
 from service.app import create_app
-from service.connections import ImpatientProtocol
+from service.connections import BoundedProtocol
 from service.settings import ServiceSettings
 
 
@@ -26,11 +26,15 @@ class Running:
     Args:
         app: The application.
         url: Its address.
+        server: The server, which runs it.
         detectors: The detector of each preset, the default one first.
     """
 
-    def __init__(self, app: Any, url: str, detectors: dict[str, Detector]) -> None:
+    def __init__(
+        self, app: Any, url: str, server: uvicorn.Server, detectors: dict[str, Detector]
+    ) -> None:
         self.app = app
+        self.server = server
         self.url = url
         self.detectors = detectors
         self.detector = detectors["default"]
@@ -48,7 +52,7 @@ def serving(bundle: Bundle, *, keys: tuple[str, ...] = (), **settings: Any) -> I
     app = create_app(detectors, ServiceSettings(**({"workers": 1} | settings)), keys=keys)
 
     config = uvicorn.Config(
-        app, port=0, http=ImpatientProtocol, log_config=None, timeout_graceful_shutdown=10
+        app, port=0, http=BoundedProtocol, log_config=None, timeout_graceful_shutdown=10
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -59,7 +63,7 @@ def serving(bundle: Bundle, *, keys: tuple[str, ...] = (), **settings: Any) -> I
 
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield Running(app, f"http://127.0.0.1:{port}", detectors)
+        yield Running(app, f"http://127.0.0.1:{port}", server, detectors)
     finally:
         server.should_exit = True
         thread.join()

@@ -311,13 +311,25 @@ def test_a_key_is_asked_for(page: Page, tiny_bundle: Bundle, photo: Path) -> Non
 
 
 @needs_browser
-def test_the_description_of_the_interface_is_rendered(page: Page, running: Running) -> None:
+def test_the_description_of_the_interface_is_rendered(
+    page: Page, running: Running, photo: Path
+) -> None:
     page.driver.get(f"{running.url}/docs")
     page.until(lambda: "/detect" in page.one("#swagger-ui").text)
     text = page.one("#swagger-ui").text
     assert "Find the objects in an image" in text
     assert "Readiness probe" in text
     assert "Unable to render" not in text
+
+    # It also sends a request, all under the policy that forbids what comes from elsewhere.
+    page.one(".opblock-post .opblock-summary").click()
+    page.until(lambda: page.all(".try-out__btn"))
+    page.one(".try-out__btn").click()
+    page.until(lambda: page.all("input[type=file]"))
+    page.one("input[type=file]").send_keys(str(photo))
+    page.one(".execute").click()
+    page.until(lambda: page.all(".live-responses-table"))
+    assert '"detections"' in page.one(".live-responses-table").text
 
 
 def test_nothing_is_loaded_from_elsewhere(client: httpx2.Client) -> None:
@@ -330,5 +342,7 @@ def test_nothing_is_loaded_from_elsewhere(client: httpx2.Client) -> None:
     assert len(assets) >= 5
     for asset in assets:
         assert client.get(asset).status_code == 200, asset
-    policy = client.get("/").headers["content-security-policy"]
-    assert policy.startswith("default-src 'self'")
+    for path in ("/", "/docs"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'self'")
+        assert "unsafe" not in policy
