@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 
 import numpy as np
@@ -97,7 +98,7 @@ class _CompiledGraph:
     def __init__(
         self, graph: ov.Model, batch_size: int, precision: FloatPrecision, streams: int
     ) -> None:
-        compiled = ov.Core().compile_model(
+        compiled = _core().compile_model(
             graph,
             "CPU",
             {
@@ -135,3 +136,14 @@ class _CompiledGraph:
             self._queue.wait_all()
         columns = zip(*(outputs[start] for start in sorted(outputs)), strict=True)
         return [np.concatenate(column)[:count] for column in columns]
+
+
+@functools.cache
+def _core() -> ov.Core:
+    """Return the process's only core, which lives as long as the process.
+
+    Its plugin for processors gives the main thread another stack for signals, and takes it away
+    when the core ends. Of two cores that end in the order in which they were made, the second
+    brings back the stack that the first has freed: the next Ctrl-C would be a segmentation fault.
+    """
+    return ov.Core()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -54,6 +56,36 @@ def test_threads_share_a_network(tiny_bundle: Bundle) -> None:
     with ThreadPoolExecutor(4) as threads:
         for found, alone in zip(threads.map(network, batches), expected, strict=True):
             assert (found == alone).all()
+
+
+INTERRUPTED_AFTER_TWO_NETWORKS = """
+import signal
+import sys
+
+from detector.backends.openvino import OpenVINOBackend
+from detector.bundles.bundle import Bundle
+
+bundle = Bundle.load(sys.argv[1])
+networks = [
+    OpenVINOBackend(bundle.classifier_weights(member), member.architecture, "float32")
+    for member in bundle.manifest.members
+]
+while networks:
+    del networks[0]  # the first made goes first
+
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_is_handled_after_networks_have_ended(tiny_bundle: Bundle) -> None:
+    """Each of OpenVINO's cores moves the stack on which signals are handled."""
+    ended = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_AFTER_TWO_NETWORKS, str(tiny_bundle.directory)],
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "handled\n", "")
 
 
 @pytest.mark.parametrize("variant", ["separable", "torchvision"])
