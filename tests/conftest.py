@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,10 @@ from tests.support.tiny_bundle import RECIPE, random_weights, write_tiny_weights
 # always the same ones; elsewhere they are new each time.
 settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("suite")
+
+# Some tests interrupt programs, which would ignore it if a shell in the background ran the suite.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 OPTIONAL = ("boto3", "fastapi", "moto", "ray", "scipy", "selenium", "torch", "uvicorn")
 """Packages of the extras; without them, the tests that need them are skipped."""

@@ -84,7 +84,7 @@ def as_lists(truth: GroundTruth) -> Truth:
 COCO: dict[str, Any] = {
     "images": [
         {"id": 9, "file_name": "b é.jpg", "width": 500, "height": 375},
-        {"id": 2, "file_name": "a/1.jpg", "width": 40, "height": 30},
+        {"id": 2, "file_name": "a/1.jpg", "width": 500, "height": 375},
     ],
     "annotations": [
         {"id": 1, "image_id": 2, "category_id": 18, "bbox": [5, 6, 2, 3], "area": 6, "iscrowd": 0},
