@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -16,7 +17,7 @@ from typing import Any, Literal, Self
 from detector.batch.local_executor import LocalExecutor
 from detector.batch.workers import Task
 from detector.bundles.bundle import Bundle
-from detector.errors import SettingsError
+from detector.errors import BundleError, SettingsError
 from detector.fingerprint import fingerprint
 from detector.image_types import ClassifiedImage, PreprocessedImage, ProposedImage
 from detector.images import Source
@@ -171,12 +172,18 @@ class Detector:
         return Preprocessor(self.settings, has_multibox=has_multibox, proposals_file=proposals_file)
 
     def propose(self, image: PreprocessedImage) -> ProposedImage:
-        """Add MultiBox's boxes to a preprocessed image's, if there is a MultiBox."""
+        """Add MultiBox's boxes to a preprocessed image's, if there is a MultiBox.
+
+        Raises:
+            BundleError: MultiBox's weights are so large that it computes no numbers.
+        """
         started = time.perf_counter()
         proposals = image.proposals
         multibox = self.networks.multibox
         if multibox is not None and self.settings.multibox.count > 0 and not image.from_file:
-            proposals = merge(proposals, multibox(image.pixels, self.settings.multibox.count))
+            with _bundle_errors(self.networks):
+                found = multibox(image.pixels, self.settings.multibox.count)
+            proposals = merge(proposals, found)
 
         spent = image.seconds["proposals"] + time.perf_counter() - started
         seconds = {**image.seconds, "proposals": spent}
@@ -186,14 +193,16 @@ class Detector:
         """Compute the class probabilities of the images' proposals, which share batches.
 
         Raises:
+            BundleError: The weights are so large that the networks compute no numbers.
             MemoryError: There is not enough memory.
         """
         started = time.perf_counter()
-        probabilities = self.networks.ensemble.classify(
-            [Regions(image.pixels, image.proposals.boxes) for image in images],
-            members=self.settings.classifier.members,
-            cascade=self._cascade,
-        )
+        with _bundle_errors(self.networks):
+            probabilities = self.networks.ensemble.classify(
+                [Regions(image.pixels, image.proposals.boxes) for image in images],
+                members=self.settings.classifier.members,
+                cascade=self._cascade,
+            )
 
         spent = time.perf_counter() - started
         regions = max(1, sum(len(image.proposals) for image in images))
@@ -320,6 +329,19 @@ def _check_loaded(settings: Settings, networks: Networks) -> None:
         raise SettingsError(
             f"classifier.precision {classifier.precision}: this detector was loaded in {precision}"
         )
+
+
+@contextmanager
+def _bundle_errors(networks: Networks) -> Iterator[None]:
+    """Blame the bundle for outputs that are not finite.
+
+    Raises:
+        BundleError: There are some.
+    """
+    try:
+        yield
+    except FloatingPointError as error:
+        raise BundleError(networks.name, f"{error}: some weights are too large") from error
 
 
 def _cascade(settings: Settings) -> Cascade | None:

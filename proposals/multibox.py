@@ -77,10 +77,15 @@ class MultiBox:
         Args:
             image: RGB `uint8 [H, W, 3]`.
             count: Maximum number of proposals.
+
+        Raises:
+            FloatingPointError: The network's boxes or confidences are not finite.
         """
         height, width = image.shape[:2]
         pixels = np.stack([self._warp(image, view) for view in self.views])  # [V, S, S, 3]
         boxes_of_views, logits_of_views = self.network(pixels)  # [V, K, 4], [V, K]
+        if not (np.isfinite(boxes_of_views).all() and np.isfinite(logits_of_views).all()):
+            raise FloatingPointError("MultiBox's boxes or confidences are not finite")
 
         boxes = np.concatenate(
             [

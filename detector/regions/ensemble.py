@@ -84,6 +84,7 @@ class Ensemble:
 
         Raises:
             MemoryError: There is not enough memory for a single crop.
+            FloatingPointError: Probabilities are not finite.
         """
         if not images:
             return []
@@ -94,6 +95,9 @@ class Ensemble:
             mean = np.asarray(total / len(chosen), np.float32)
         else:
             mean = self._cascaded_mean(chosen, images, ends, cascade)
+
+        if not np.isfinite(mean).all():  # sums of huge weights overflow
+            raise FloatingPointError("the classifiers' probabilities are not finite")
         return np.split(mean, ends)
 
     def close(self) -> None:

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image as PillowImage
+from safetensors.numpy import load_file, save_file
 
 from detector import Detector, ImageError, Result
 from detector.bundles.bundle import Bundle
-from detector.errors import NotAnImage, SettingsError, UnreadableImage
+from detector.bundles.manifest import MultiBoxRecipe
+from detector.bundles.pack import pack
+from detector.errors import BundleError, NotAnImage, SettingsError, UnreadableImage
 from detector.regions.cascade import Cascade
 from detector.regions.crops import cut, normalise
 from detector.regions.ensemble import Regions
@@ -19,7 +22,7 @@ from detector.runtime import Runtime
 from detector.settings import Settings
 from proposals import SelectiveSearch
 from proposals.merge import merge
-from tests.support.tiny_bundle import load_network
+from tests.support.tiny_bundle import RECIPE, load_network
 
 PHOTOS = Path(__file__).parents[2] / "examples" / "photos"
 
@@ -84,6 +87,41 @@ def test_a_multibox_of_fewer_boxes_and_of_none(multibox_bundle: Bundle, photos: 
             found = detector.detect(photos / "a.png").proposals.get("multibox", 0)
             assert min(count, 1) <= found <= count
             assert (detector.networks.multibox is None) == (count == 0)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("classifier", "the classifiers' probabilities are not finite"),
+        ("multibox", "MultiBox's boxes or confidences are not finite"),
+    ],
+)
+def test_weights_that_overflow_are_an_error(
+    tiny_weights: list[Path],
+    tiny_multibox: tuple[MultiBoxRecipe, Path],
+    photos: Path,
+    tmp_path: Path,
+    network: str,
+    message: str,
+) -> None:
+    recipe, multibox_weights = tiny_multibox
+    source = multibox_weights if network == "multibox" else tiny_weights[0]
+    weights = load_file(source)
+    for name in weights.keys() - {"priors"}:
+        weights[name][:] = np.finfo(np.float16).max
+    altered = tmp_path / "altered.safetensors"
+    save_file(weights, altered)
+    bundle = pack(
+        tmp_path / "bundle",
+        RECIPE.model_copy(update={"multibox": recipe}),
+        tiny_weights if network == "multibox" else [altered, tiny_weights[1]],
+        altered if network == "multibox" else multibox_weights,
+    )
+    with (
+        Detector.load(bundle, device="cpu") as detector,
+        pytest.raises(BundleError, match=f"^tiny: {message}: some weights are too large$"),
+    ):
+        detector.detect(photos / "a.png")
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
