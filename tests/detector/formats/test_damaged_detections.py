@@ -18,7 +18,7 @@ from detector.formats.proposals import ProposalsFile
 from tests.support.damage import damage_bytes, swap_value
 
 COUNT = 150
-"""Damaged files of each kind here; `benchmarks/damaged_files.py` tries thousands."""
+"""Damaged files of each kind here; `benchmarks/damaged_detections.py` tries thousands."""
 
 
 class Kind(NamedTuple):
