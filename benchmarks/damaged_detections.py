@@ -10,6 +10,7 @@ journals have commands of their own: `damaged_annotations`, `damaged_bundles`, `
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import time
 from pathlib import Path
@@ -24,6 +25,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
+    logging.disable(logging.WARNING)
     rng = random.Random(arguments.seed)
     with TemporaryDirectory() as folder:
         for kind in KINDS:
