@@ -28,7 +28,8 @@ from tests.support.tiny_bundle import RECIPE, random_weights, write_tiny_weights
 settings.register_profile("suite", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("suite")
 
-# Some tests interrupt programs, which would ignore it if a shell in the background ran the suite.
+# Programs that a shell starts in the background ignore SIGINT, and so do the programs they start.
+# Some tests send it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 
 import numpy as np
@@ -20,6 +19,14 @@ from detector.runtime import FloatPrecision
 
 MICRO_BATCH = 8
 """Number of crops that a stream works on at once."""
+
+CORE = ov.Core()
+"""The process's only core, which lives as long as the process.
+
+Its plugin for processors gives the main thread another stack for signals, and takes it away when
+the core ends. Of two cores that end in the order in which they were made, the second brings back
+the stack that the first has freed: the next Ctrl-C would be a segmentation fault.
+"""
 
 
 class OpenVINOBackend(ProcessorCrops):
@@ -98,7 +105,7 @@ class _CompiledGraph:
     def __init__(
         self, graph: ov.Model, batch_size: int, precision: FloatPrecision, streams: int
     ) -> None:
-        compiled = _core().compile_model(
+        compiled = CORE.compile_model(
             graph,
             "CPU",
             {
@@ -136,14 +143,3 @@ class _CompiledGraph:
             self._queue.wait_all()
         columns = zip(*(outputs[start] for start in sorted(outputs)), strict=True)
         return [np.concatenate(column)[:count] for column in columns]
-
-
-@functools.cache
-def _core() -> ov.Core:
-    """Return the process's only core, which lives as long as the process.
-
-    Its plugin for processors gives the main thread another stack for signals, and takes it away
-    when the core ends. Of two cores that end in the order in which they were made, the second
-    brings back the stack that the first has freed: the next Ctrl-C would be a segmentation fault.
-    """
-    return ov.Core()
